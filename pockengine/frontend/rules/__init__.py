@@ -1,0 +1,16 @@
+"""How each ATen op is said in the closed vocabulary: one row an op, one file a family."""
+
+from __future__ import annotations
+
+from pockengine.frontend.rules import (  # noqa: F401 - importing a family enters its rows
+    contract,
+    create,
+    elementwise,
+    index,
+    normalize,
+    reduce,
+    shape,
+)
+from pockengine.frontend.rules.table import RULES, Legalizer, Value
+
+__all__ = ["RULES", "Legalizer", "Value"]

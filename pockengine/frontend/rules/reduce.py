@@ -1,0 +1,77 @@
+"""ATen reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from torch.fx import Node
+
+from pockengine.frontend.rules.table import Legalizer, Value, axis_of, rule
+from pockengine.ir.graph import type_of
+
+
+def _axes(x: Node, axes: Sequence[int] | int | None) -> tuple[int, ...]:
+    rank = len(type_of(x).shape)
+    if axes is None or (isinstance(axes, Sequence) and not axes):
+        return tuple(range(rank))
+    listed = [axes] if isinstance(axes, int) else axes
+    return tuple(sorted(axis_of(axis, rank) for axis in listed))
+
+
+@rule("sum.default", "sum.dim_IntList")
+def _sum(to: Legalizer, x: Node, axes: Value = None, keep: bool = False, **_: Value) -> Value:
+    return to.emit("sum", to.cast(x, to.dtype), _axes(x, axes), keep)
+
+
+@rule("mean.default", "mean.dim")
+def _mean(to: Legalizer, x: Node, axes: Value = None, keep: bool = False, **_: Value) -> Value:
+    return mean(to, to.cast(x, to.dtype), _axes(x, axes), keep=keep)
+
+
+def mean(to: Legalizer, x: Node, axes: tuple[int, ...], *, keep: bool) -> Node:
+    """Mean over axes."""
+    count = prod(type_of(x).shape[axis] for axis in axes)
+    return to.emit("mul", to.emit("sum", x, axes, keep), 1.0 / count if count else float("nan"))
+
+
+@rule("amax.default", "max.default")
+def _amax(to: Legalizer, x: Node, axes: Value = None, keep: bool = False) -> Value:
+    return to.emit("amax", x, _axes(x, axes), keep)
+
+
+@rule("amin.default", "min.default")
+def _amin(to: Legalizer, x: Node, axes: Value = None, keep: bool = False) -> Value:
+    return to.emit("amin", x, _axes(x, axes), keep)
+
+
+@rule("any.default", "any.dim", "any.dims")
+def _any(to: Legalizer, x: Node, axes: Value = None, keep: bool = False) -> Value:
+    ones = to.emit("cast", to.emit("ne", x, 0), "f32")
+    return to.emit("gt", to.emit("amax", ones, _axes(x, axes), keep), 0.0)
+
+
+@rule("all.default", "all.dim", "all.dims")
+def _all(to: Legalizer, x: Node, axes: Value = None, keep: bool = False) -> Value:
+    ones = to.emit("cast", to.emit("ne", x, 0), "f32")
+    return to.emit("gt", to.emit("amin", ones, _axes(x, axes), keep), 0.0)
+
+
+@rule("var_mean.correction")
+def _var_mean(
+    to: Legalizer, x: Node, axes: Value = None, *, correction: float = 1, keepdim: bool = False
+) -> Value:
+    over = _axes(x, axes)
+    kept = mean(to, x, over, keep=True)
+    centred = to.emit("sub", x, kept)
+    total = to.emit("sum", to.emit("mul", centred, centred), over, keepdim)
+    count = prod(type_of(x).shape[axis] for axis in over)
+    var = to.emit("mul", total, 1.0 / max(count - correction, 0) if count > correction else float("nan"))
+    return var, to.reshape(kept, type_of(var).shape)
+
+
+@rule("var.correction")
+def _var(
+    to: Legalizer, x: Node, axes: Value = None, *, correction: float = 1, keepdim: bool = False
+) -> Value:
+    return _var_mean(to, x, axes, correction=correction, keepdim=keepdim)[0]

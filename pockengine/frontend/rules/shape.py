@@ -1,0 +1,143 @@
+"""ATen ops that only move elements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch.fx import Node
+
+from pockengine.frontend.rules.table import Legalizer, Value, axis_of, rule
+from pockengine.ir.graph import type_of
+
+
+@rule(
+    "view.default",
+    "reshape.default",
+    "_unsafe_view.default",
+    "unsqueeze.default",
+    "squeeze.default",
+    "squeeze.dim",
+    "squeeze.dims",
+    "flatten.using_ints",
+)
+def _reshape(to: Legalizer, x: Node, *_: Value) -> Value:
+    return to.reshape(x, to.shape)
+
+
+@rule("permute.default")
+def _permute(to: Legalizer, x: Node, order: Sequence[int]) -> Value:
+    return to.permute(x, tuple(axis_of(axis, len(order)) for axis in order))
+
+
+@rule("transpose.int", "t.default")
+def _transpose(to: Legalizer, x: Node, first: int = 0, second: int = 1) -> Value:
+    rank = len(type_of(x).shape)
+    order = list(range(rank))
+    if rank > 1:
+        a, b = axis_of(first, rank), axis_of(second, rank)
+        order[a], order[b] = order[b], order[a]
+    return to.permute(x, tuple(order))
+
+
+@rule("expand.default")
+def _expand(to: Legalizer, x: Node, *_: Value, **__: Value) -> Value:
+    return to.expand(x, to.shape)
+
+
+def _bounds(extent: int, start: int | None, stop: int | None) -> tuple[int, int]:
+    low, high, _ = slice(start, stop).indices(extent)
+    return low, max(low, high)
+
+
+@rule("slice.Tensor")
+def _slice(
+    to: Legalizer,
+    x: Node,
+    axis: int = 0,
+    start: int | None = None,
+    stop: int | None = None,
+    step: int = 1,
+) -> Value:
+    shape = type_of(x).shape
+    axis = axis_of(axis, len(shape))
+    low, high = _bounds(shape[axis], start, stop)
+    if (low, high, step) == (0, shape[axis], 1):
+        return x
+    return to.emit("slice", x, axis, low, high, step)
+
+
+@rule("select.int")
+def _select(to: Legalizer, x: Node, axis: int, index: int) -> Value:
+    shape = type_of(x).shape
+    axis = axis_of(axis, len(shape))
+    index %= shape[axis]
+    return to.reshape(to.emit("slice", x, axis, index, index + 1), to.shape)
+
+
+@rule("slice_backward.default")
+def _slice_backward(
+    to: Legalizer, grad: Node, shape: Sequence[int], axis: int, start: int, stop: int, step: int
+) -> Value:
+    if step != 1:
+        raise NotImplementedError("slice_backward with a step")
+    axis = axis_of(axis, len(shape))
+    low, high = _bounds(shape[axis], start, stop)
+    return _embed(to, grad, axis, low, shape[axis] - high)
+
+
+@rule("select_backward.default")
+def _select_backward(
+    to: Legalizer, grad: Node, shape: Sequence[int], axis: int, index: int
+) -> Value:
+    axis = axis_of(axis, len(shape))
+    index %= shape[axis]
+    thin = tuple(1 if i == axis else extent for i, extent in enumerate(shape))
+    return _embed(to, to.reshape(grad, thin), axis, index, shape[axis] - index - 1)
+
+
+def _embed(to: Legalizer, x: Node, axis: int, low: int, high: int) -> Node:
+    if low == high == 0:
+        return x
+    rank = len(type_of(x).shape)
+    zero = 0.0 if type_of(x).dtype.is_float else 0
+    lows = tuple(low if i == axis else 0 for i in range(rank))
+    highs = tuple(high if i == axis else 0 for i in range(rank))
+    return to.emit("pad", x, lows, highs, zero)
+
+
+@rule("constant_pad_nd.default")
+def _pad(to: Legalizer, x: Node, widths: Sequence[int], value: float = 0.0) -> Value:
+    rank = len(type_of(x).shape)
+    low, high = [0] * rank, [0] * rank
+    for place in range(len(widths) // 2):
+        axis = rank - 1 - place
+        low[axis], high[axis] = widths[2 * place], widths[2 * place + 1]
+    for axis, (before, after) in enumerate(zip(low, high, strict=True)):
+        if before < 0 or after < 0:  # a negative width crops
+            extent = type_of(x).shape[axis]
+            x = to.emit("slice", x, axis, max(-before, 0), extent + min(after, 0))
+    lows, highs = (tuple(max(w, 0) for w in widths) for widths in (low, high))
+    return to.emit("pad", x, lows, highs, value) if any(lows + highs) else x
+
+
+@rule("cat.default")
+def _cat(to: Legalizer, xs: Sequence[Node], axis: int = 0) -> Value:
+    full = [to.cast(x, to.dtype) for x in xs if type_of(x).shape != (0,)]
+    return full[0] if len(full) == 1 else to.emit("cat", full, axis_of(axis, len(to.shape)))
+
+
+@rule("stack.default")
+def _stack(to: Legalizer, xs: Sequence[Node], axis: int = 0) -> Value:
+    axis = axis_of(axis, len(to.shape))
+    thin = tuple(1 if i == axis else extent for i, extent in enumerate(to.shape))
+    return to.emit("cat", [to.reshape(x, thin) for x in xs], axis)
+
+
+@rule("split_with_sizes.default")
+def _split(to: Legalizer, x: Node, sizes: Sequence[int], axis: int = 0) -> Value:
+    axis = axis_of(axis, len(type_of(x).shape))
+    starts = [sum(sizes[:place]) for place in range(len(sizes))]
+    return tuple(
+        to.emit("slice", x, axis, start, start + size)
+        for start, size in zip(starts, sizes, strict=True)
+    )

@@ -1,0 +1,1 @@
+"""The intermediate representation: torch.fx graphs over a closed vocabulary of typed values."""
