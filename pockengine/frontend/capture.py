@@ -35,6 +35,8 @@ Batch: TypeAlias = Any
 _WHOLE = (  # ops the vocabulary holds whole, or says better than their decomposition does
     torch.ops.aten.native_batch_norm_backward,
     torch.ops.aten.embedding_dense_backward,
+    torch.ops.aten.select_backward,
+    torch.ops.aten.slice_backward,
 )
 _ALSO = (
     torch.ops.aten.native_layer_norm,

@@ -105,6 +105,16 @@ def set_bounds(node: Node, bounds: Bounds) -> None:
     node.meta["bounds"] = bounds
 
 
+def group_of(node: Node) -> int | None:
+    """The kernel group of a node once ``fuse`` has run; None for placeholders and views."""
+    return cast("int | None", node.meta.get("group"))
+
+
+def set_group(node: Node, group: int) -> None:
+    """Put a node into a kernel group."""
+    node.meta["group"] = group
+
+
 def kind_of(node: Node) -> Kind | None:
     """How a node moves data; None for placeholders and the output."""
     return op_of(node.target).kind if node.op == "call_function" else None

@@ -95,6 +95,44 @@ def _select_backward(
     return _embed(to, to.reshape(grad, thin), axis, index, shape[axis] - index - 1)
 
 
+@rule("slice_scatter.default")
+def _slice_scatter(
+    to: Legalizer,
+    x: Node,
+    part: Node,
+    axis: int = 0,
+    start: int | None = None,
+    stop: int | None = None,
+    step: int = 1,
+) -> Value:
+    if step != 1:
+        raise NotImplementedError("slice_scatter with a step")
+    shape = type_of(x).shape
+    axis = axis_of(axis, len(shape))
+    low, high = _bounds(shape[axis], start, stop)
+    return _replace(to, x, to.cast(part, to.dtype), axis, low, high)
+
+
+@rule("select_scatter.default")
+def _select_scatter(to: Legalizer, x: Node, part: Node, axis: int, index: int) -> Value:
+    shape = type_of(x).shape
+    axis = axis_of(axis, len(shape))
+    index %= shape[axis]
+    thin = tuple(1 if i == axis else extent for i, extent in enumerate(shape))
+    row = to.reshape(to.cast(part, to.dtype), thin)
+    return _replace(to, x, row, axis, index, index + 1)
+
+
+def _replace(to: Legalizer, x: Node, part: Node, axis: int, low: int, high: int) -> Node:
+    """x with ``part`` in the place of x[low:high]."""
+    extent = type_of(x).shape[axis]
+    before = [to.emit("slice", x, axis, 0, low)] if low > 0 else []
+    after = [to.emit("slice", x, axis, high, extent)] if high < extent else []
+    middle = [part] if high > low else []
+    parts = [*before, *middle, *after]
+    return parts[0] if len(parts) == 1 else to.emit("cat", parts, axis)
+
+
 def _embed(to: Legalizer, x: Node, axis: int, low: int, high: int) -> Node:
     if low == high == 0:
         return x

@@ -1,0 +1,1 @@
+"""From fused groups to machine code: the only part that knows TVM."""

@@ -1,0 +1,89 @@
+"""Build one kernel: its IR text becomes TIR, and TIR machine code. Runs only on a cache miss."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch.fx import Graph, Node
+from tvm import tirx
+
+from pockengine.ir.graph import outputs_of, placeholders, type_of
+from pockengine.ir.text import parse
+from pockengine.lower import nest
+from pockengine.lower.cat_kernel import cat_body
+from pockengine.lower.codegen import compile_blob, compile_function
+from pockengine.lower.contract_kernel import contract_body
+from pockengine.lower.elementwise import STORED
+from pockengine.lower.kernel import form_of
+from pockengine.lower.map_kernel import map_body, pack_body, scatter_body
+from pockengine.lower.nest import Buffer
+from pockengine.lower.reduce_kernel import reduce_body
+from pockengine.lower.rows_kernel import rows_body
+from pockengine.lower.stencil_kernel import stencil_body
+from pockengine.lower.tiles import TileParameters, tile_parameters
+from pockengine.lower.values import LaneError
+from pockengine.lower.work import Work
+
+TRAILER = struct.Struct("<qq")
+"""What follows a kernel's code: the extent of its range and its grain."""
+
+_BY_LANES: dict[str, Callable[[Graph, Mapping[Node, Buffer], int], Work]] = {
+    "map": map_body,
+    "rows": rows_body,
+    "reduce": reduce_body,
+    "pack_bits": pack_body,
+    "scatter_rows": scatter_body,
+    "cat": cat_body,
+}
+_BY_TILES: dict[str, Callable[[Graph, Mapping[Node, Buffer], TileParameters], Work]] = {
+    "contract": contract_body,
+    "stencil": stencil_body,
+}
+
+
+def kernel_function(text: str, target: Mapping[str, Any]) -> tuple[tirx.PrimFunc, Work]:
+    """The TIR of a kernel, and its range.
+
+    Args:
+        text: the kernel's graph (``lower.kernel.Kernel.text``).
+        target: resolved TVM target dict.
+    """
+    graph = parse(text)
+    tiles = tile_parameters(target)
+    try:
+        return _function(graph, tiles, tiles.vector_lanes)
+    except LaneError:
+        return _function(graph, tiles, 1)
+
+
+def _function(graph: Graph, tiles: TileParameters, lanes: int) -> tuple[tirx.PrimFunc, Work]:
+    nodes = [*placeholders(graph), *outputs_of(graph).outputs]
+    buffers = {node: _buffer(node) for node in nodes}
+    form = form_of(graph)
+    if form in _BY_TILES:
+        work = _BY_TILES[form](graph, buffers, tiles)
+    else:
+        work = _BY_LANES[form](graph, buffers, lanes)
+    return nest.kernel([buffers[node] for node in nodes], work.body), work
+
+
+def _buffer(node: Node) -> Buffer:
+    found = type_of(node)
+    return nest.operand(node.name, max(1, found.size), STORED[found.dtype])
+
+
+def build_blob(text: str, target: str) -> bytes:
+    """Position-independent code of a kernel for this host, and its trailer; ``target`` is JSON."""
+    spec = json.loads(target)
+    function, work = kernel_function(text, spec)
+    return compile_blob(function, spec, "kernel") + TRAILER.pack(work.extent, work.grain)
+
+
+def build_object(text: str, target: str, name: str) -> bytes:
+    """Object file of a kernel for any target, and its trailer; ``target`` is JSON."""
+    spec = json.loads(target)
+    function, work = kernel_function(text, spec)
+    return compile_function(function, spec, name) + TRAILER.pack(work.extent, work.grain)

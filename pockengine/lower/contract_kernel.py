@@ -1,0 +1,148 @@
+"""Kernels around a matmul or a dense convolution: weights prepared while packed, a fused tail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch.fx import Graph, Node
+from tvm import tirx
+
+from pockengine.ir.graph import calls
+from pockengine.ir.verify import base_of
+from pockengine.lower.contraction import Contraction, Left, Right, contraction
+from pockengine.lower.kernel import stored_outputs
+from pockengine.lower.map_kernel import pieces
+from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, ranges, serial, zeros
+from pockengine.lower.products import (
+    Product,
+    anchor_of,
+    geometry,
+    is_direct,
+    products,
+    runs_along_steps,
+)
+from pockengine.lower.tiles import TileParameters
+from pockengine.lower.values import Index, Values
+from pockengine.lower.work import Work
+
+_LONG_TAIL = 6  # ops behind a sum from which one copy of the tail beats unrolling it
+
+
+def split_inline(flat: Expr, extents: Sequence[int]) -> tuple[Expr, ...]:
+    """A flat number as one index expression an axis, outermost first."""
+    places: list[Expr] = []
+    rest = flat
+    for extent in reversed(extents):
+        outermost = len(places) == len(extents) - 1
+        if extent == 1:
+            places.append(const(0))
+            continue
+        places.append(rest if outermost else tirx.truncmod(rest, const(extent)))
+        rest = tirx.truncdiv(rest, const(extent))
+    return tuple(reversed(places))
+
+
+def contract_body(
+    graph: Graph, buffers: Mapping[Node, Buffer], tiles: TileParameters
+) -> Work:
+    """The loop nests of a contraction kernel over its range of units."""
+    parts = []
+    for product in products(graph):
+        tail = _Tail(graph, buffers, product)
+        if product.empty:
+            parts.append((product.rows, _zero_nest(product, tail, tiles.vector_lanes)))
+            continue
+        work = _contraction(graph, buffers, product, tail)
+        cut = geometry(graph, product, tiles)
+        parts.append((cut.extent, _nest(work, cut)))
+    if len(parts) == 1:
+        return Work(parts[0][0], 1, parts[0][1])
+    total = sum(extent for extent, _ in parts)
+    return Work(total, 1, lambda begin, end: ranges(parts, begin, end))
+
+
+def _nest(work: Contraction, cut: Any) -> Callable[[Expr, Expr], Stmt]:
+    return lambda begin, end: contraction(work, cut, begin, end)
+
+
+class _Tail:
+    """What follows a finished sum: the fused elementwise ops and the stores."""
+
+    def __init__(self, graph: Graph, buffers: Mapping[Node, Buffer], product: Product) -> None:
+        self.anchor = anchor_of(graph)
+        self.buffers = buffers
+        self.product = product
+        self.stored = stored_outputs(graph)
+        self.inside = frozenset(calls(graph))
+
+    def store(self, batch: Expr, row: Expr, column: Expr, lanes: int, value: Expr) -> Stmt:
+        values = Values(self.buffers, self.inside)
+        values.known(self.anchor, value)
+        split = lambda flat, extents: split_inline(flat, extents)  # noqa: E731 - a short adapter
+        place = self.product.out_place(split, batch, row, column)
+        index = Index(tuple(_expr(p) for p in place), self.product.out_axis, lanes)
+        stores = []
+        for node in self.stored:
+            there = values.elsewhere(self.anchor, node, index)
+            stores.append(values.store(node, there, values.value(node, there)))
+        return values.flushed(*stores)
+
+    @property
+    def long(self) -> bool:
+        """Whether the tail has many operations."""
+        return len(self.inside) > _LONG_TAIL
+
+
+def _expr(place: Any) -> Expr:
+    return const(place) if isinstance(place, int) else place
+
+
+def _contraction(
+    graph: Graph, buffers: Mapping[Node, Buffer], product: Product, tail: _Tail
+) -> Contraction:
+    inside = frozenset(calls(graph))
+    along = runs_along_steps(graph, product)
+    direct = is_direct(graph, product)
+
+    def right(batch: Expr, steps: Sequence[Expr], column: Expr, lanes: int) -> Expr:
+        place = product.right_place(split_inline, batch, steps, column)
+        axis = product.step_axis if along and not direct else product.right_axis
+        values = Values(buffers, inside, inline=True)
+        index = Index(tuple(_expr(p) for p in place), axis, lanes)
+        return values.value(product.right, index)
+
+    return Contraction(
+        batch=product.batch,
+        rows=product.rows,
+        columns=product.columns,
+        reduction=product.reduction,
+        left=Left(
+            buffer=buffers[base_of(product.left)],
+            base=lambda batch, row: _expr(product.left_row(split_inline, batch, row)),
+            offset=lambda steps: _expr(product.left_step(steps)),
+        ),
+        right=Right(value=right, direct=direct, along_reduction=along and not direct),
+        store=tail.store,
+        row_period=product.row_period,
+        compact_store=tail.long,
+    )
+
+
+def _zero_nest(product: Product, tail: _Tail, lanes: int) -> Callable[[Expr, Expr], Stmt]:
+    """Where no term reaches, the sum is zero; the range runs over rows."""
+
+    def row(number: Expr) -> Stmt:
+        def each(batch: Expr) -> Stmt:
+            run = pieces(
+                product.columns,
+                lanes,
+                lambda at, width: tail.store(batch, number, at, width, zeros(width)),
+            )
+            return block(*run)
+
+        return serial("b", product.batch, each)
+
+    return lambda begin, end: serial("row", end - begin, row, begin)
+
+

@@ -1,0 +1,391 @@
+"""One loop nest for matmul, convolution, their input gradients and their weight gradients.
+
+    out[b, m, n] = sum over k of left(b, m, k) * right(b, k, n)        float32
+
+A unit of work is a row block by a group of column panels. Inside, register tiles of ``row_tile``
+rows by a panel's vectors accumulate over the reduction loops: one vector load per panel vector and
+one broadcast per row feed ``row_tile * vectors`` fused multiply-adds. The blocking follows Goto and
+van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), section 4, without the
+copy of ``left``; long reductions are cut into chunks that accumulate in a scratch tile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tvm import sym, tirx
+
+from pockengine.lower.nest import (
+    Buffer,
+    Expr,
+    Stmt,
+    allocate,
+    block,
+    bound,
+    const,
+    load,
+    local,
+    serial,
+    splat,
+    store,
+    when,
+    zeros,
+)
+from pockengine.lower.pack import Steps, pack_along_columns, pack_along_reduction
+from pockengine.lower.tiles import Geometry, TileParameters, contraction_geometry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """The operand whose elements are broadcast: left(b, m, k) = buffer[base(b, m) + offset(k)].
+
+    Attributes:
+        buffer: flat float32 buffer.
+        base: (batch, row) -> element offset; evaluated once per row of a tile.
+        offset: reduction variables -> element offset, common to all rows.
+    """
+
+    buffer: Buffer
+    base: Callable[[Expr, Expr], Expr]
+    offset: Callable[[Sequence[Expr]], Expr]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Right:
+    """The operand that is read as vectors.
+
+    Attributes:
+        value: (batch, reduction variables, column, lanes) -> vector. Its lanes are the columns
+            ``column ..``, or, if ``along_reduction``, the steps ``k[-1] ..`` of one column.
+            ``lanes`` is a power of two up to the vector length; ``column``, or the step, is a
+            multiple of it.
+        direct: ``value`` is a plain load, contiguous in the columns, and is read in place. Else
+            each panel is copied to a scratch once per row block.
+        along_reduction: see ``value``; such a panel is transposed while it is copied.
+    """
+
+    value: Callable[[Expr, Sequence[Expr], Expr, int], Expr]
+    direct: bool = True
+    along_reduction: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contraction:
+    """What is summed and what happens to a sum.
+
+    Attributes:
+        batch: independent products.
+        rows: M.
+        columns: N.
+        reduction: extents of the reduction loops, outer to inner.
+        left: broadcast operand.
+        right: vector operand.
+        store: (batch, row, column, lanes, value) -> statement; gets finished sums of the columns
+            ``column .. column + lanes``, applies the fused elementwise tail and stores.
+        row_period: rows within which ``left.base`` has one stride (an image line); 0: all.
+        compact_store: emit ``store`` once per panel vector in a loop over a tile's rows, not for
+            every vector of the tile; for tails of many operations.
+    """
+
+    batch: int
+    rows: int
+    columns: int
+    reduction: tuple[int, ...]
+    left: Left
+    right: Right
+    store: Callable[[Expr, Expr, Expr, int, Expr], Stmt]
+    row_period: int = 0
+    compact_store: bool = False
+
+    def geometry(self, tiles: TileParameters) -> Geometry:
+        """How it is cut up on a processor; its ``extent`` is the kernel's range."""
+        return contraction_geometry(
+            tiles,
+            batch=self.batch,
+            rows=self.rows,
+            columns=self.columns,
+            reduction=math.prod(self.reduction),
+            packed=not self.right.direct,
+            row_period=self.row_period,
+        )
+
+
+def contraction(work: Contraction, geometry: Geometry, begin: Expr, end: Expr) -> Stmt:
+    """Units ``begin .. end`` of ``geometry.extent``; any split of the range gives the same bits."""
+    return serial("unit", end - begin, lambda unit: _Unit(work, geometry, unit).emit(), begin)
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """Neighbouring columns: the first, the vectors' lanes, the position within the unit."""
+
+    column: Expr
+    lanes: tuple[int, ...]
+    position: Expr
+
+    @property
+    def starts(self) -> list[int]:
+        return [sum(self.lanes[:i]) for i in range(len(self.lanes))]
+
+
+class _Unit:
+    """Emission of one unit: a row block by a group of panels."""
+
+    def __init__(self, work: Contraction, geometry: Geometry, unit: Expr) -> None:
+        self.work = work
+        self.geometry = geometry
+        self.analyzer = sym.Analyzer()
+        rest, self.block, self.group = unit, const(0), const(0)
+        order = ("group", "block") if geometry.columns_first else ("block", "group")
+        for name in order:
+            count = geometry.groups if name == "group" else geometry.row_blocks
+            if count > 1:
+                setattr(self, name, tirx.truncmod(rest, const(count)))
+                rest = tirx.truncdiv(rest, const(count))
+        self.batch = rest if work.batch > 1 else const(0)
+        self.prologue: list[Stmt] = []
+        self.batch, self.block, self.group = (
+            self._let(name, value)
+            for name, value in (("b", self.batch), ("block", self.block), ("group", self.group))
+        )
+        columns = geometry.panel_columns
+        self.sums = local("sums", geometry.group_panels * geometry.block_rows * columns)
+        steps = geometry.chunk or math.prod(work.reduction)
+        self.packed = local("packed", steps * columns)
+
+    def emit(self) -> Stmt:
+        """The whole unit."""
+        if not self.work.right.direct:
+            self.prologue.append(allocate(self.packed))
+        if not self.geometry.chunk:
+            steps = Steps((), const(0), self.work.reduction)
+            return block(*self.prologue, *self._panels(lambda panel: self._multiply(panel, steps)))
+        self.prologue.append(allocate(self.sums))
+        return block(
+            *self.prologue,
+            *self._panels(self._clear),
+            self._chunks(lambda steps: block(*self._panels(lambda p: self._multiply(p, steps)))),
+            *self._panels(self._finish),
+        )
+
+    def _let(self, name: str, value: Expr) -> Expr:
+        if isinstance(value, tirx.IntImm):
+            return value
+        variable, statement = bound(name, value)
+        self.prologue.append(statement)
+        return variable
+
+    def _panels(self, body: Callable[[_Panel], Stmt]) -> list[Stmt]:
+        """``body`` for each panel of the group: a loop over full ones, then the narrow one."""
+        geometry, statements = self.geometry, []
+        width, per_group = sum(geometry.panel), geometry.group_panels
+        first = self.group * const(per_group)
+        if geometry.panels:
+            count: int | Expr = per_group
+            if geometry.panels % per_group or geometry.groups * per_group != geometry.panels:
+                count = tirx.max(
+                    tirx.min(const(geometry.panels) - first, const(per_group)), const(0)
+                )
+            statements.append(
+                serial(
+                    "panel",
+                    count,
+                    lambda p: body(_Panel((first + p) * const(width), geometry.panel, p)),
+                )
+            )
+        if geometry.tail:
+            position = const(geometry.panels - (geometry.groups - 1) * per_group)
+            narrow = body(_Panel(const(geometry.panels * width), geometry.tail, position))
+            statements.append(self._if_last(self.group, geometry.groups, narrow))
+        return statements
+
+    def _rows(self, body: Callable[[Expr, int], Stmt]) -> Stmt:
+        """``body(first row, rows)`` for each register tile of the block."""
+        geometry, height = self.geometry, self.geometry.row_tile
+        statements = []
+        if geometry.row_tiles:
+            first = self.block * const(geometry.block_tiles)
+            count: int | Expr = geometry.block_tiles
+            if geometry.row_tiles % geometry.block_tiles:
+                count = tirx.min(const(geometry.row_tiles) - first, const(geometry.block_tiles))
+            statements.append(
+                serial("tile", count, lambda tile: body(tile * const(height), height), first)
+            )
+        if geometry.row_tail:
+            rest = body(const(geometry.row_tiles * height), geometry.row_tail)
+            statements.append(self._if_last(self.block, geometry.row_blocks, rest))
+        return block(*statements)
+
+    @staticmethod
+    def _if_last(index: Expr, count: int, body: Stmt) -> Stmt:
+        return body if count == 1 else when(tirx.EQ(index, const(count - 1)), body)
+
+    def _chunks(self, body: Callable[[Steps], Stmt]) -> Stmt:
+        """Loops over the pieces of the reduction that are handled at once."""
+        extents = self.work.reduction
+        level, inner = len(extents) - 1, 1
+        while level and inner * extents[level] <= self.geometry.chunk:
+            inner *= extents[level]
+            level -= 1
+        length = max(1, min(extents[level], self.geometry.chunk // inner))
+
+        def piece(outer: tuple[Expr, ...], number: Expr) -> Stmt:
+            start = number * const(length)
+            count: int | Expr = length
+            if extents[level] % length:
+                count = tirx.min(const(extents[level]) - start, const(length))
+            return body(Steps(outer, start, (count, *extents[level + 1 :])))
+
+        def nest(outer: tuple[Expr, ...]) -> Stmt:
+            if len(outer) == level:
+                return serial("chunk", -(-extents[level] // length), lambda c: piece(outer, c))
+            return serial("k", extents[len(outer)], lambda k: nest((*outer, k)))
+
+        return nest(())
+
+    def _multiply(self, panel: _Panel, steps: Steps) -> Stmt:
+        """All register tiles of the block for one panel and one piece of the reduction."""
+        tiles = self._rows(lambda row, height: self._tile(panel, steps, row, height))
+        if self.work.right.direct:
+            return tiles
+        pack = pack_along_reduction if self.work.right.along_reduction else pack_along_columns
+        value = self.work.right.value
+        return block(
+            pack(
+                self.packed,
+                panel.lanes,
+                steps,
+                lambda k, column, lanes: value(self.batch, k, panel.column + column, lanes),
+            ),
+            tiles,
+        )
+
+    def _tile(self, panel: _Panel, steps: Steps, row: Expr, height: int) -> Stmt:
+        """One register tile: start, accumulate, finish."""
+        sums = [local(f"acc{i}", height, lanes) for i, lanes in enumerate(panel.lanes)]
+        prologue, bases = self._bases(row, height)
+        cells = [(i, v) for i in range(height) for v in range(len(panel.lanes))]
+        kept = self.geometry.chunk > 0
+        start = [
+            store(
+                sums[v], const(i), self._kept(panel, row, i, v) if kept else zeros(panel.lanes[v])
+            )
+            for i, v in cells
+        ]
+        accumulate = steps.loops(lambda k, step: self._step(panel, sums, bases, k, step))
+        if kept:
+            finish = [self._keep(panel, row, i, v, load(sums[v], const(i))) for i, v in cells]
+        elif self.work.compact_store:
+            finish = self._finish_in_loop(panel, sums, row, height)
+        else:
+            finish = [
+                self._store(panel, row + const(i), v, load(sums[v], const(i))) for i, v in cells
+            ]
+        return block(*map(allocate, sums), *prologue, *start, accumulate, *finish)
+
+    def _bases(self, row: Expr, height: int) -> tuple[list[Stmt], list[Expr]]:
+        """Offset of each row of ``left``, as a constant from the first row's where that is one."""
+        base = self.work.left.base
+        first, statement = bound("base", base(self.batch, row))
+        statements, bases = [statement], [first]
+        for i in range(1, height):
+            value = base(self.batch, row + const(i))
+            distance = self.analyzer.simplify(value - base(self.batch, row))
+            if isinstance(distance, tirx.IntImm):
+                bases.append(first + distance)
+            else:
+                variable, statement = bound("base", value)
+                statements.append(statement)
+                bases.append(variable)
+        return statements, bases
+
+    def _step(
+        self,
+        panel: _Panel,
+        sums: list[Buffer],
+        bases: list[Expr],
+        k: tuple[Expr, ...],
+        step: Expr,
+    ) -> Stmt:
+        """One step of the reduction for a whole register tile."""
+        statements: list[Stmt] = []
+        vectors = []
+        for start, lanes in zip(panel.starts, panel.lanes, strict=True):
+            variable, statement = bound("right", self._vector(panel, k, step, start, lanes))
+            vectors.append(variable)
+            statements.append(statement)
+        offset = self.work.left.offset(k)
+        for i, base in enumerate(bases):
+            element, statement = bound("left", load(self.work.left.buffer, base + offset))
+            statements.append(statement)
+            for total, vector, lanes in zip(sums, vectors, panel.lanes, strict=True):
+                term = splat(element, lanes) * vector
+                statements.append(store(total, const(i), load(total, const(i)) + term))
+        return block(*statements)
+
+    def _vector(
+        self, panel: _Panel, k: tuple[Expr, ...], step: Expr, start: int, lanes: int
+    ) -> Expr:
+        if self.work.right.direct:
+            return self.work.right.value(self.batch, k, panel.column + const(start), lanes)
+        return load(self.packed, step * const(sum(panel.lanes)) + const(start), lanes)
+
+    def _store(self, panel: _Panel, row: Expr, vector: int, value: Expr) -> Stmt:
+        column = panel.column + const(panel.starts[vector])
+        return self.work.store(self.batch, row, column, panel.lanes[vector], value)
+
+    def _finish_in_loop(
+        self, panel: _Panel, sums: list[Buffer], row: Expr, height: int
+    ) -> list[Stmt]:
+        """Accumulators to a small tile, then a loop over its rows with one copy of the tail."""
+        width = sum(panel.lanes)
+        tile = local("tile", height * width)
+        spill = [
+            store(tile, const(i * width + start), load(total, const(i)), lanes)
+            for i in range(height)
+            for total, start, lanes in zip(sums, panel.starts, panel.lanes, strict=True)
+        ]
+
+        def finish(i: Expr) -> Stmt:
+            return block(
+                *(
+                    self._store(
+                        panel, row + i, v, load(tile, i * const(width) + const(start), lanes)
+                    )
+                    for v, (start, lanes) in enumerate(zip(panel.starts, panel.lanes, strict=True))
+                )
+            )
+
+        return [allocate(tile), *spill, serial("row", height, finish)]
+
+    def _place(self, panel: _Panel, row: Expr, vector: int) -> Expr:
+        """Where the unit's scratch holds a row's vector."""
+        geometry = self.geometry
+        first = self.block * const(geometry.block_tiles * geometry.row_tile)
+        line = panel.position * const(geometry.block_rows) + row - first
+        return line * const(geometry.panel_columns) + const(panel.starts[vector])
+
+    def _kept(self, panel: _Panel, row: Expr, i: int, vector: int) -> Expr:
+        return load(self.sums, self._place(panel, row + const(i), vector), panel.lanes[vector])
+
+    def _keep(self, panel: _Panel, row: Expr, i: int, vector: int, value: Expr) -> Stmt:
+        place = self._place(panel, row + const(i), vector)
+        return store(self.sums, place, value, panel.lanes[vector])
+
+    def _clear(self, panel: _Panel) -> Stmt:
+        return self._each_row(
+            panel, lambda row, v: self._keep(panel, row, 0, v, zeros(panel.lanes[v]))
+        )
+
+    def _finish(self, panel: _Panel) -> Stmt:
+        return self._each_row(
+            panel, lambda row, v: self._store(panel, row, v, self._kept(panel, row, 0, v))
+        )
+
+    def _each_row(self, panel: _Panel, body: Callable[[Expr, int], Stmt]) -> Stmt:
+        def row(first: Expr, i: Expr) -> Stmt:
+            return block(*(body(first + i, v) for v in range(len(panel.lanes))))
+
+        return self._rows(lambda first, height: serial("row", height, lambda i: row(first, i)))

@@ -1,0 +1,125 @@
+"""Elementwise ops as TIR expressions: one row an op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tvm import tirx
+
+from pockengine.ir.types import DType
+from pockengine.lower import math
+from pockengine.lower.nest import Expr
+from pockengine.lower.power import power
+
+COMPUTE = {  # how elements are held in registers
+    DType.F32: "float32",
+    DType.I8: "int8",
+    DType.I32: "int32",
+    DType.I64: "int64",
+    DType.U8: "uint8",
+    DType.BOOL: "bool",
+}
+STORED = {**COMPUTE, DType.BOOL: "uint8"}  # how they lie in memory
+
+
+def constant(value: float, dtype: DType, lanes: int) -> Expr:
+    """A number in every lane."""
+    if dtype is DType.BOOL:
+        scalar = tirx.IntImm("bool", int(bool(value)))
+    elif dtype.is_float:
+        scalar = _float(float(value))
+    else:
+        scalar = tirx.IntImm(COMPUTE[dtype], int(value))
+    return scalar if lanes == 1 else tirx.Broadcast(scalar, lanes)
+
+
+def _float(value: float) -> Expr:
+    if value != value:  # noqa: PLR0124 - NaN is what differs from itself
+        return tirx.reinterpret("float32", tirx.IntImm("int32", 0x7FC00000))
+    if abs(value) == float("inf"):
+        return tirx.reinterpret("float32", tirx.IntImm("int32", 0x7F800000 if value > 0 else -0x800000))
+    return tirx.FloatImm("float32", value)
+
+
+def convert(value: Expr, source: DType, wanted: DType, lanes: int) -> Expr:
+    """An element in another type, as torch converts: to bool is ``!= 0``, to integers truncates."""
+    if source is wanted:
+        return value
+    if wanted is DType.BOOL:
+        return tirx.Not(tirx.EQ(value, constant(0, source, lanes)))
+    kind = COMPUTE[wanted] if lanes == 1 else f"{COMPUTE[wanted]}x{lanes}"
+    if source is DType.BOOL:
+        return tirx.Select(value, constant(1, wanted, lanes), constant(0, wanted, lanes))
+    return tirx.Cast(kind, value)
+
+
+def _div(a: Expr, b: Expr) -> Expr:
+    return tirx.Div(a, b)
+
+
+def _integer_max(a: Expr, b: Expr) -> Expr:
+    return tirx.Select(a > b, a, b)
+
+
+def _integer_min(a: Expr, b: Expr) -> Expr:
+    return tirx.Select(a < b, a, b)
+
+
+Row = Callable[..., Expr]
+FLOAT_ROWS: dict[str, Row] = {
+    "neg": lambda x: tirx.Mul(x, math.splat(-1.0, x)),
+    "exp": math.exp,
+    "expm1": math.expm1,
+    "log": math.log,
+    "log1p": math.log1p,
+    "sqrt": math.sqrt,
+    "rsqrt": math.rsqrt,
+    "tanh": math.tanh,
+    "sigmoid": math.sigmoid,
+    "erf": math.erf,
+    "sin": math.sin,
+    "cos": math.cos,
+    "abs": math.absolute,
+    "sign": math.sign,
+    "floor": math.floor,
+    "round": math.round_half_even,
+    "pow": power,
+    "maximum": math.maximum,
+    "minimum": math.minimum,
+    "div": _div,
+}
+INTEGER_ROWS: dict[str, Row] = {
+    "neg": lambda x: tirx.Sub(tirx.Sub(x, x), x),
+    "maximum": _integer_max,
+    "minimum": _integer_min,
+}
+ROWS: dict[str, Row] = {
+    "add": tirx.Add,
+    "sub": tirx.Sub,
+    "mul": tirx.Mul,
+    "eq": tirx.EQ,
+    # an unordered comparison by hand: TVM's NE is false for NaN, PyTorch's is true
+    "ne": lambda a, b: tirx.Not(tirx.EQ(a, b)),
+    "lt": tirx.LT,
+    "le": tirx.LE,
+    "gt": tirx.GT,
+    "ge": tirx.GE,
+    "logical_and": tirx.And,
+    "logical_or": tirx.Or,
+    "logical_not": tirx.Not,
+    "where": tirx.Select,
+    "copy": lambda x: x,
+}
+
+
+def apply(name: str, operands: Sequence[Expr], dtype: DType) -> Expr:
+    """The expression of an op on operands that all have its operand dtype and the same lanes."""
+    rows: dict[str, Any] = FLOAT_ROWS if dtype.is_float else INTEGER_ROWS
+    row = rows.get(name) or ROWS[name]
+    return row(*operands)
+
+
+EXPENSIVE = frozenset(
+    "exp expm1 log log1p tanh sigmoid erf sin cos pow div sqrt rsqrt".split()
+)

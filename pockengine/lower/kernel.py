@@ -1,0 +1,167 @@
+"""A fused group as a kernel of its own: its IR text is its identity, its operands its interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.fx import Graph, Node
+
+from pockengine.ir.access import storage_order
+from pockengine.ir.graph import (
+    Outputs,
+    calls,
+    emit,
+    group_of,
+    kind_of,
+    op_name,
+    outputs_of,
+    placeholder,
+    role_of,
+    set_outputs,
+    set_type,
+    type_of,
+)
+from pockengine.ir.ops import Kind
+from pockengine.ir.text import text
+from pockengine.ir.types import Role
+from pockengine.ir.verify import base_of
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One call of a kernel.
+
+    Args:
+        group: the group's number in the fused graph.
+        text: the group as an IR graph of its own; equal texts are equal kernels.
+        reads: stored values of the whole graph, in the order of the text's placeholders.
+        writes: stored values that the kernel makes, in the order of the text's outputs.
+        updates: placeholders of the whole graph that the kernel overwrites; they are among ``reads``.
+    """
+
+    group: int
+    text: str
+    reads: tuple[Node, ...]
+    writes: tuple[Node, ...]
+    updates: tuple[Node, ...]
+
+    @property
+    def operands(self) -> tuple[Node, ...]:
+        """The kernel's pointer parameters, in order: what it reads, then what it writes."""
+        return (*self.reads, *self.writes)
+
+
+def kernels(graph: Graph) -> list[Kernel]:
+    """The kernels of a fused graph, in its order."""
+    members: dict[int, list[Node]] = {}
+    for node in calls(graph):
+        group = group_of(node)
+        if group is not None:
+            members.setdefault(group, []).append(node)
+    yielded = {base_of(node) for node in outputs_of(graph).nodes}
+    return [_extract(number, nodes, yielded) for number, nodes in members.items()]
+
+
+def _extract(number: int, nodes: Sequence[Node], yielded: set[Node]) -> Kernel:
+    new = Graph()
+    inside = set(nodes)
+    place: dict[Node, Node] = {}
+    reads = _bases(nodes, inside)
+    targets = {base_of(node.args[0]) for node in nodes if kind_of(node) is Kind.UPDATE}
+    for index, base in enumerate(reads):
+        role = role_of(base) if base in targets else Role.INPUT
+        assert role is not None
+        place[base] = placeholder(new, f"p{index}", type_of(base), role)
+
+    def put(node: Node) -> Node:
+        if node not in place:
+            args: Any = torch.fx.map_arg(node.args, put)
+            kwargs: Any = torch.fx.map_arg(dict(node.kwargs), put)
+            place[node] = emit(new, op_name(node), *args, **kwargs)
+            set_type(place[node], type_of(node))
+        return place[node]
+
+    for node in nodes:
+        put(node)
+    updates = tuple(node for node in nodes if kind_of(node) is Kind.UPDATE)
+    writes = tuple(n for n in nodes if n not in updates and _is_stored(n, inside, yielded))
+    set_outputs(
+        new,
+        Outputs(
+            outputs=tuple(place[node] for node in writes),
+            updates=tuple(place[node] for node in updates),
+        ),
+    )
+    written = tuple(base_of(node.args[0]) for node in updates)
+    return Kernel(number, text(new), tuple(reads), writes, written)
+
+
+def _bases(nodes: Sequence[Node], inside: set[Node]) -> list[Node]:
+    found: list[Node] = []
+    for node in nodes:
+        for operand in node.all_input_nodes:
+            base = base_of(operand)
+            if base not in inside and base not in found:
+                found.append(base)
+    return found
+
+
+def _is_stored(node: Node, inside: set[Node], yielded: set[Node]) -> bool:
+    if node in yielded:
+        return True
+    stack = list(node.users)
+    while stack:
+        user = stack.pop()
+        if kind_of(user) is Kind.VIEW:
+            stack.extend(user.users)
+        elif user not in inside:
+            return True
+    return False
+
+
+def form_of(graph: Graph) -> str:
+    """What loops a kernel's graph has: contract, stencil, rows, reduce, map, or the op that stands alone."""
+    form = "map"
+    for node in calls(graph):
+        kind = kind_of(node)
+        if kind is Kind.CONTRACT:
+            dense = op_name(node) == "matmul" or not is_depthwise(node)
+            return "contract" if dense else "stencil"
+        if op_name(node) in ("scatter_rows", "pack_bits", "cat"):
+            return op_name(node)
+        if kind is Kind.REDUCE:
+            form = "rows" if is_row_reduction(node) else "reduce"
+    return form
+
+
+def is_depthwise(node: Node) -> bool:
+    """Whether a convolution has one input channel a group."""
+    if not op_name(node).startswith("conv2d") or node.args[-1] == 1:
+        return False
+    channels = node.args[1] if op_name(node) != "conv2d_weight_grad" else node
+    assert isinstance(channels, Node)
+    shape = type_of(channels).shape
+    return shape[1] == 1 and shape[0] == node.args[-1]
+
+
+def is_row_reduction(node: Node) -> bool:
+    """Whether a reduction runs over the innermost axes of a row-major value, and leaves some."""
+    source: Any = node.args[0]
+    axes: Any = node.args[1]
+    rank = len(type_of(source).shape)
+    trailing = tuple(range(rank - len(axes), rank))
+    return len(axes) < rank and axes == trailing and storage_order(source) == tuple(range(rank))
+
+
+def find(graph: Graph, test: Callable[[Node], bool]) -> Node:
+    """The first call of a graph for which a test holds."""
+    return next(node for node in calls(graph) if test(node))
+
+
+def stored_outputs(graph: Graph) -> tuple[Node, ...]:
+    """What a kernel's graph writes: stored values and updates."""
+    found = outputs_of(graph)
+    return (*found.outputs, *found.updates)

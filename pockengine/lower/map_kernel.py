@@ -1,0 +1,198 @@
+"""Kernels that compute every element of a domain from elements at given places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch.fx import Graph, Node
+from tvm import tirx
+
+from pockengine.ir.graph import calls, type_of
+from pockengine.lower.kernel import stored_outputs
+from pockengine.lower.loops import BLOCK, Walk, map_walk
+from pockengine.lower.nest import Buffer, Expr, Stmt, block, bound, const, serial
+from pockengine.lower.values import Index, Values
+from pockengine.lower.work import Work
+
+
+
+def split_row(row: Expr, extents: Sequence[int]) -> tuple[list[Stmt], list[Expr]]:
+    """A flat row number as one bound index an axis, outermost first."""
+    statements: list[Stmt] = []
+    places: list[Expr] = []
+    for extent in reversed(extents[1:]):
+        place, bind = bound("i", tirx.truncmod(row, const(extent)))
+        row, rest = bound("rest", tirx.truncdiv(row, const(extent)))
+        statements += [bind, rest]
+        places.append(place)
+    if extents:
+        places.append(row)
+    return statements, places[::-1]
+
+
+def pieces(
+    extent: int | Expr, lanes: int, body: Callable[[Expr, int], Stmt], start: Expr | None = None
+) -> list[Stmt]:
+    """``body(place, lanes)`` over a run: whole vectors in a loop, then powers of two."""
+    first = const(0) if start is None else start
+    statements: list[Stmt] = []
+    if not isinstance(extent, int):
+        whole = tirx.truncdiv(extent, const(lanes))
+        statements.append(serial("j", whole, lambda j: body(first + j * const(lanes), lanes)))
+        done = whole * const(lanes)
+        if lanes > 1:
+            statements.append(serial("t", extent - done, lambda t: body(first + done + t, 1)))
+        return statements
+    if extent >= lanes:
+        statements.append(serial("j", extent // lanes, lambda j: body(first + j * const(lanes), lanes)))
+    done = extent - extent % lanes
+    while done < extent:
+        width = 1 << ((extent - done).bit_length() - 1)
+        statements.append(body(first + const(done), width))
+        done += width
+    return statements
+
+
+def map_body(
+    graph: Graph, buffers: Mapping[Node, Buffer], lanes: int
+) -> Work:
+    """Every element of a map kernel's domain."""
+    loops = map_walk(graph)
+    stored = stored_outputs(graph)
+    inside = frozenset(calls(graph))
+    rank = len(type_of(stored[0]).shape)
+
+    def element(places: Mapping[int, Expr], at: Expr, width: int) -> Stmt:
+        values = Values(buffers, inside)
+        place = [places.get(axis, const(0)) for axis in range(rank)]
+        if loops.axis is not None:
+            place[loops.axis] = at
+        index = Index(tuple(place), loops.axis, width)
+        stores = []
+        for node in stored:
+            there = values.elsewhere(stored[0], node, index)
+            stores.append(values.store(node, there, values.value(node, there)))
+        return values.flushed(*stores)
+
+    def unit(number: Expr) -> Stmt:
+        row = number if loops.blocks == 1 else tirx.truncdiv(number, const(loops.blocks))
+        statements, places = split_row(row, [extent for _, extent in loops.outer])
+        by_axis = dict(zip((axis for axis, _ in loops.outer), places, strict=True))
+        extent: int | Expr = loops.extent
+        start = None
+        if loops.blocks > 1:
+            start, bind = bound("start", tirx.truncmod(number, const(loops.blocks)) * const(BLOCK))
+            statements.append(bind)
+            if loops.extent % BLOCK:
+                extent = tirx.min(const(loops.extent) - start, const(BLOCK))
+            else:
+                extent = BLOCK
+        run = pieces(extent, lanes, lambda at, width: element(by_axis, at, width), start)
+        return block(*statements, *run)
+
+    return _over(loops, unit)
+
+
+def pack_body(
+    graph: Graph, buffers: Mapping[Node, Buffer], lanes: int
+) -> Work:
+    """Eight booleans a byte: one vector of eight conditions, one sum of their bits."""
+    del lanes
+    node = stored_outputs(graph)[0]
+    mask: Any = node.args[0]
+    axis: Any = node.args[1]
+    extent = type_of(mask).shape[axis]
+    loops = map_walk(graph)
+    inside = frozenset(calls(graph))
+    rank = len(type_of(node).shape)
+
+    def octet(place: list[Expr], count: int) -> Stmt:
+        values = Values(buffers, inside)
+        total: Expr = tirx.IntImm("int32", 0)
+        for bit in range(count):
+            at = [p * const(8) + const(bit) if i == axis else p for i, p in enumerate(place)]
+            found = values.value(mask, Index(tuple(at)))
+            weight = tirx.IntImm("int32", 1 << bit)
+            total = total + tirx.Select(found, weight, tirx.IntImm("int32", 0))
+        index = Index(tuple(place))
+        return values.flushed(values.store(node, index, tirx.Cast("uint8", total)))
+
+    def unit(number: Expr) -> Stmt:
+        row = tirx.truncdiv(number, const(loops.blocks))
+        statements, places = split_row(row, [e for _, e in loops.outer])
+        by_axis = dict(zip((a for a, _ in loops.outer), places, strict=True))
+        start, bind = bound("start", tirx.truncmod(number, const(loops.blocks)) * const(BLOCK))
+        run = tirx.min(const(loops.extent) - start, const(BLOCK))
+
+        def element(step: Expr) -> Stmt:
+            place = [by_axis.get(a, const(0)) for a in range(rank)]
+            if loops.axis is not None:
+                place[loops.axis] = start + step
+            if extent % 8 == 0:
+                return octet(place, 8)
+            last = tirx.EQ(place[axis], const(extent // 8))
+            return tirx.IfThenElse(last, octet(place, extent % 8), octet(place, 8))
+
+        return block(*statements, bind, serial("j", run, element))
+
+    return _over(loops, unit)
+
+
+def _over(loops: Walk, unit: Callable[[Expr], Stmt]) -> Work:
+    return Work(
+        loops.units, loops.grain, lambda begin, end: serial("unit", end - begin, unit, begin)
+    )
+
+
+def scatter_body(
+    graph: Graph, buffers: Mapping[Node, Buffer], lanes: int
+) -> Work:
+    """Rows summed into a table in index order; the range runs over vector columns of the table."""
+    node = stored_outputs(graph)[0]
+    rows: Any = node.args[0]
+    places: Any = node.args[1]
+    count, width = type_of(node).shape
+    shape = type_of(places).shape
+    table = buffers[node]
+    inside = frozenset(calls(graph))
+    total = type_of(places).size
+
+    def column(at: Expr, size: int) -> Stmt:
+        zero = tirx.FloatImm("float32", 0.0)
+        ramp = at if size == 1 else tirx.Ramp(at, const(1), size)
+        clear = serial(
+            "v",
+            count,
+            lambda v: tirx.BufferStore(
+                table, zero if size == 1 else tirx.Broadcast(zero, size), [v * const(width) + ramp]
+            ),
+        )
+
+        def add(number: Expr) -> Stmt:
+            statements, place = split_row(number, shape)
+            values = Values(buffers, inside)
+            row, bind = bound("row", tirx.Cast("int64", values.value(places, Index(tuple(place)))))
+            index = Index((*place, at), len(shape), size)
+            value = values.value(rows, index)
+            spot = [row * const(width) + ramp]
+            body = values.flushed(
+                bind, tirx.BufferStore(table, tirx.BufferLoad(table, spot) + value, spot)
+            )
+            return block(*statements, body)
+
+        return block(clear, serial("i", total, add))
+
+    def unit(number: Expr) -> Stmt:
+        start, bind = bound("start", number * const(lanes))
+        whole = column(start, lanes)
+        if width % lanes == 0:
+            return block(bind, whole)
+        tail = block(*pieces(width % lanes, lanes, column, start))
+        last = tirx.EQ(number, const(width // lanes))
+        return block(bind, tail if width < lanes else tirx.IfThenElse(last, tail, whole))
+
+    units = -(-width // lanes)
+    return Work(units, 1, lambda begin, end: serial("unit", end - begin, unit, begin))
+
+

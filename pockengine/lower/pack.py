@@ -1,0 +1,171 @@
+"""The reduction of a contraction in pieces, and the copy of a piece of its right operand.
+
+A copy is a scratch of [step][column], so that the multiply loop reads it front to back.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from pockengine.lower.nest import Buffer, Expr, Stmt, block, bound, const, serial, store
+
+Value = Callable[[Sequence[Expr], Expr, int], Expr]
+"""(reduction variables, column within the panel, lanes) -> vector."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A piece of the reduction: outer variables, then loops, the first of them from ``start``."""
+
+    outer: tuple[Expr, ...]
+    start: Expr
+    extents: tuple[int | Expr, ...]
+
+    def loops(self, body: Callable[[tuple[Expr, ...], Expr], Stmt]) -> Stmt:
+        """``body(reduction variables, number of the step within the piece)`` in nested loops."""
+        return self.lines(
+            lambda at, step, extent: serial("k", extent, lambda k: body(at(k), step + k))
+        )
+
+    def lines(
+        self, body: Callable[[Callable[[Expr], tuple[Expr, ...]], Expr, int | Expr], Stmt]
+    ) -> Stmt:
+        """All loops but the innermost.
+
+        ``body(at, step, extent)``: ``at(k)`` are the reduction variables at iteration ``k`` of the
+        innermost loop, which has ``extent`` iterations, the first being number ``step``.
+        """
+        return self._nest((), const(0), body)
+
+    def _nest(
+        self,
+        inner: tuple[Expr, ...],
+        line: Expr,
+        body: Callable[[Callable[[Expr], tuple[Expr, ...]], Expr, int | Expr], Stmt],
+    ) -> Stmt:
+        level = len(inner)
+        extent = self.extents[level]
+        step = line * (const(extent) if isinstance(extent, int) else extent)
+        if level == len(self.extents) - 1:
+            return body(lambda k: self._variables((*inner, k)), step, extent)
+        return serial("k", extent, lambda k: self._nest((*inner, k), step + k, body))
+
+    def _variables(self, inner: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        return (*self.outer, self.start + inner[0], *inner[1:])
+
+
+def pack_along_columns(scratch: Buffer, panel: Sequence[int], steps: Steps, value: Value) -> Stmt:
+    """Copy vectors of columns.
+
+    Args:
+        scratch: destination, [step][column].
+        panel: lanes of each vector of the panel.
+        steps: which steps.
+        value: the source; its lanes are columns.
+    """
+    width = sum(panel)
+
+    def copy(k: tuple[Expr, ...], step: Expr) -> Stmt:
+        return _vectors(
+            panel,
+            lambda at, lanes: store(scratch, step * const(width) + at, value(k, at, lanes), lanes),
+        )
+
+    return steps.loops(copy)
+
+
+def pack_along_reduction(scratch: Buffer, panel: Sequence[int], steps: Steps, value: Value) -> Stmt:
+    """Copy squares of columns by steps, transposed in registers.
+
+    Args:
+        scratch: destination, [step][column].
+        panel: lanes of each vector of the panel.
+        steps: which steps.
+        value: the source; its lanes are steps of the innermost reduction loop.
+    """
+    width = const(sum(panel))
+
+    def line(at: Callable[[Expr], tuple[Expr, ...]], step: Expr, extent: int | Expr) -> Stmt:
+        def square(k: Expr, start: Expr, lanes: int) -> Stmt:
+            rows = [value(at(k), start + const(i), lanes) for i in range(lanes)]
+            places = [(step + k + const(j)) * width + start for j in range(lanes)]
+            return transpose(rows, lambda j, row: store(scratch, places[j], row, lanes))
+
+        def single(k: Expr, start: Expr, lanes: int) -> Stmt:
+            place = (step + k) * width + start
+            elements = [value(at(k), start + const(i), 1) for i in range(lanes)]
+            return block(*(store(scratch, place + const(i), e) for i, e in enumerate(elements)))
+
+        def strip(start: Expr, lanes: int) -> Stmt:
+            squares, rest = _divided(extent, lanes)
+            done = squares * lanes if isinstance(squares, int) else squares * const(lanes)
+            first = const(done) if isinstance(done, int) else done
+            parts = [
+                serial("square", squares, lambda i: square(i * const(lanes), start, lanes)),
+                serial("rest", rest, lambda i: single(first + i, start, lanes)),
+            ]
+            return block(*(p for p, n in zip(parts, (squares, rest), strict=True) if not _none(n)))
+
+        return _vectors(panel, strip)
+
+    return steps.lines(line)
+
+
+def transpose(rows: Sequence[Expr], sink: Callable[[int, Expr], Stmt]) -> Stmt:
+    """Transpose n vectors of n lanes in registers, n a power of two.
+
+    Blocks of half the size change places across the diagonal, log2(n) times.
+
+    Args:
+        rows: the vectors.
+        sink: (column number, its vector) -> statement.
+    """
+    count = len(rows)
+    statements = []
+
+    def keep(value: Expr) -> Expr:
+        variable, statement = bound("v", value)
+        statements.append(statement)
+        return variable
+
+    vectors = [keep(row) for row in rows]
+    half = count // 2
+    while half:
+        lower = [const(j if not j & half else count + j - half) for j in range(count)]
+        upper = [const(j + half if not j & half else count + j) for j in range(count)]
+        for i in range(count):
+            if not i & half:
+                pair = [vectors[i], vectors[i + half]]
+                vectors[i] = keep(tirx.Shuffle(pair, lower))
+                vectors[i + half] = keep(tirx.Shuffle(pair, upper))
+        half //= 2
+    return block(*statements, *(sink(j, vector) for j, vector in enumerate(vectors)))
+
+
+def _vectors(panel: Sequence[int], body: Callable[[Expr, int], Stmt]) -> Stmt:
+    """``body(first column, lanes)`` for each vector, in a loop over neighbours of equal lanes."""
+
+    def run(first: int, count: int, lanes: int) -> Stmt:
+        return serial("v", count, lambda v: body(const(first) + v * const(lanes), lanes))
+
+    statements, start = [], 0
+    for lanes, neighbours in itertools.groupby(panel):
+        count = len(list(neighbours))
+        statements.append(run(start, count, lanes))
+        start += count * lanes
+    return block(*statements)
+
+
+def _divided(extent: int | Expr, lanes: int) -> tuple[int | Expr, int | Expr]:
+    """(whole vectors, elements left) of a loop."""
+    if isinstance(extent, int):
+        return divmod(extent, lanes)
+    return tirx.truncdiv(extent, const(lanes)), tirx.truncmod(extent, const(lanes))
+
+
+def _none(count: int | Expr) -> bool:
+    return isinstance(count, int) and count == 0

@@ -1,0 +1,226 @@
+"""Kernels over rows: softmax, layer normalization and their kin, in as few passes as they need.
+
+Each pass goes over the row once. It takes every reduction whose terms depend only on what earlier
+passes found, and stores every result that is complete. A value that needs an elementary function and
+is read again in a later pass is kept in a scratch row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+
+from torch.fx import Graph, Node
+from tvm import tirx
+
+from pockengine.ir.graph import calls, kind_of, op_name, type_of
+from pockengine.ir.ops import Kind
+from pockengine.ir.verify import base_of
+from pockengine.lower import elementwise
+from pockengine.lower.kernel import stored_outputs
+from pockengine.lower.loops import PIECE, rows_of
+from pockengine.lower.map_kernel import pieces, split_row
+from pockengine.lower.nest import Buffer, Expr, Stmt, allocate, block, bound, const, held, serial
+from pockengine.lower.reductions import Reduction, accumulate, fold, joined
+from pockengine.lower.values import Index, Values
+from pockengine.lower.work import Work
+
+_SCRATCH_ELEMENTS = 16384  # of one kept row, on the stack
+
+
+def rows_body(
+    graph: Graph, buffers: Mapping[Node, Buffer], lanes: int
+) -> Work:
+    """The passes of a row kernel over its range of rows."""
+    rows = rows_of(graph)
+    grain = max(1, PIECE // max(1, rows.length))
+    return Work(rows.count, grain, _Rows(graph, buffers, lanes).body)
+
+
+class _Rows:
+    def __init__(self, graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> None:
+        self.buffers = dict(buffers)
+        self.rows = rows_of(graph)
+        self.lanes = lanes
+        self.nodes = [n for n in calls(graph) if kind_of(n) is not Kind.VIEW]
+        self.inside = frozenset(calls(graph))
+        self.stored = stored_outputs(graph)
+        self.stage = self._stages()
+        self.last = max(self.stage.values()) + 1
+        self.kept = self._kept()
+
+    def _is_row_value(self, node: Node) -> bool:
+        """Whether a node has one element a row."""
+        lead = self.rows.shape[: len(self.rows.shape) - self.rows.row_axes]
+        return type_of(node).shape in (lead, lead + (1,) * self.rows.row_axes)
+
+    def _per_row(self, node: Node) -> bool:
+        return kind_of(node) is Kind.REDUCE or (
+            self._is_row_value(node) and type_of(node).shape != self.rows.shape
+        )
+
+    def _stages(self) -> dict[Node, int]:
+        """The pass in which each node can be evaluated; a reduction is known one pass later."""
+        stage: dict[Node, int] = {}
+        for node in self.nodes:
+            inner = [base_of(o) for o in node.all_input_nodes]
+            found = max((stage[o] for o in inner if o in stage), default=0)
+            stage[node] = found + 1 if kind_of(node) is Kind.REDUCE else found
+        return stage
+
+    def _kept(self) -> dict[Node, Buffer]:
+        """Scratch rows of costly values that later passes read."""
+        if self.rows.length > _SCRATCH_ELEMENTS:
+            return {}
+        found = {}
+        for node in self.nodes:
+            if self._per_row(node) or op_name(node) not in elementwise.EXPENSIVE:
+                continue
+            if any(self._use_pass(user) > self.stage[node] for user in self._readers(node)):
+                kind = elementwise.COMPUTE[type_of(node).dtype]
+                found[node] = tirx.decl_buffer((self.rows.length,), kind, name="row", scope="local")
+        return found
+
+    def _readers(self, node: Node) -> list[Node]:
+        """Nodes that evaluate a full-row node: its readers, and theirs through full-row nodes."""
+        found: list[Node] = []
+        stack = [node]
+        while stack:
+            for user in stack.pop().users:
+                if user in self.stage and user not in found:
+                    found.append(user)
+                if kind_of(user) is Kind.VIEW or (user in self.stage and not self._per_row(user)):
+                    stack.append(user)
+        return found
+
+    def _use_pass(self, node: Node) -> int:
+        """The pass in which a node's full-row operands are read."""
+        return self.stage[node] - 1 if kind_of(node) is Kind.REDUCE else self.stage[node]
+
+    def body(self, begin: Expr, end: Expr) -> Stmt:
+        """Rows begin .. end."""
+        scratch = [allocate(row) for row in self.kept.values()]
+        return block(*scratch, serial("row", end - begin, self._row, begin))
+
+    def _row(self, number: Expr) -> Stmt:
+        lead = self.rows.shape[: len(self.rows.shape) - self.rows.row_axes]
+        statements, places = split_row(number, lead)
+        fixed: dict[Node, Expr] = {}
+        for number_of_pass in range(self.last):
+            statements += self._scalars(number_of_pass, places, fixed)
+            statements += self._pass(number_of_pass, places, fixed)
+        return block(*statements)
+
+    def _scalars(self, number: int, places: list[Expr], fixed: dict[Node, Expr]) -> list[Stmt]:
+        """The row's own values that this pass can use, and their stores."""
+        statements: list[Stmt] = []
+        for node in self.nodes:
+            if self.stage[node] != number or not self._per_row(node):
+                continue
+            rank = len(type_of(node).shape)
+            index = Index((*places, *[const(0)] * (rank - len(places))))
+            values = Values(self.buffers, self.inside, fixed)
+            if node not in fixed:
+                made, scalar = held("scalar", values.value(node, index))
+                statements += [*values.statements, *made]
+                values.statements = []
+                fixed[node] = scalar
+            if node in self.stored:
+                statements.append(values.flushed(values.store(node, index, fixed[node])))
+        return statements
+
+    def _pass(self, number: int, places: list[Expr], fixed: dict[Node, Expr]) -> list[Stmt]:
+        """One walk over the row."""
+        reductions = [
+            Reduction(n)
+            for n in self.nodes
+            if kind_of(n) is Kind.REDUCE and self.stage[n] == number + 1
+        ]
+        full = [n for n in self.nodes if not self._per_row(n) and self.stage[n] == number]
+        stores = [n for n in full if n in self.stored]
+        keep = [n for n in full if n in self.kept]
+        if not (reductions or stores or keep):
+            return []
+        extent = self.rows.shape[-1]
+        widths = _run_widths(extent, self.lanes)
+        totals = [{w: _accumulator(r, w) for w in widths} for r in reductions]
+        statements = [allocate(b) for group in totals for b in group.values()]
+        statements += [
+            tirx.BufferStore(totals[r][w], reduction.neutral(w), [const(0)])
+            for r, reduction in enumerate(reductions)
+            for w in widths
+        ]
+        lead = self.rows.shape[len(self.rows.shape) - self.rows.row_axes : -1]
+
+        def element(outer: list[Expr], at: Expr, width: int) -> Stmt:
+            values = Values(self.buffers, self.inside, fixed)
+            index = Index((*places, *outer, at), len(self.rows.shape) - 1, width)
+            self._recall(values, number, index, outer)
+            body = []
+            for node in keep:
+                spot = self._spot(outer, at, width)
+                body.append(tirx.BufferStore(self.kept[node], values.value(node, index), [spot]))
+            for r, reduction in enumerate(reductions):
+                value = values.value(reduction.source, index)
+                body.append(accumulate(totals[r][width], reduction, value))
+            for node in stores:
+                body.append(values.store(node, index, values.value(node, index)))
+            return values.flushed(*body)
+
+        statements.append(self._walk(lead, extent, element))
+        for reduction, group in zip(reductions, totals, strict=True):
+            statements += self._fold(reduction, group, fixed)
+        return statements
+
+    def _walk(
+        self, lead: tuple[int, ...], extent: int, element: Callable[[list[Expr], Expr, int], Stmt]
+    ) -> Stmt:
+        """A loop over the row: its leading axes flat, its last one in vectors."""
+
+        def line(number: Expr) -> Stmt:
+            statements, outer = split_row(number, lead)
+            run = pieces(extent, self.lanes, lambda at, w: element(outer, at, w))
+            return block(*statements, *run)
+
+        return serial("line", prod(lead), line)
+
+    def _recall(self, values: Values, number: int, index: Index, outer: list[Expr]) -> None:
+        """Values of earlier passes come from their scratch row."""
+        for node, row in self.kept.items():
+            if self.stage[node] < number:
+                spot = self._spot(outer, index.place[-1], index.lanes)
+                values.known(node, tirx.BufferLoad(row, [spot]))
+
+    def _spot(self, outer: list[Expr], at: Expr, width: int) -> Expr:
+        lead = self.rows.shape[len(self.rows.shape) - self.rows.row_axes : -1]
+        flat = const(0)
+        for extent, place in zip(lead, outer, strict=True):
+            flat = flat * const(extent) + place
+        start = flat * const(self.rows.shape[-1]) + at
+        return start if width == 1 else tirx.Ramp(start, const(1), width)
+
+    @staticmethod
+    def _fold(reduction: Reduction, group: dict[int, Buffer], fixed: dict[Node, Expr]) -> list[Stmt]:
+        statements: list[Stmt] = []
+        scalars = []
+        for width, total in group.items():
+            lanes, bind = bound("lanes", tirx.BufferLoad(total, [const(0)]))
+            folds, scalar = fold(lanes, width, reduction.combine)
+            statements += [bind, *folds]
+            scalars.append(scalar)
+        joins, fixed[reduction.node] = joined(scalars, reduction.combine)
+        return [*statements, *joins]
+
+
+def _run_widths(extent: int, lanes: int) -> list[int]:
+    found = {lanes} if extent >= lanes else set()
+    rest = extent % lanes
+    while rest:
+        width = 1 << (rest.bit_length() - 1)
+        found.add(width)
+        rest -= width
+    return sorted(found, reverse=True)
+
+
+def _accumulator(reduction: Reduction, lanes: int) -> Buffer:
+    return tirx.decl_buffer((1,), reduction.local_dtype(lanes), name="total", scope="local")

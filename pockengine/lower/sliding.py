@@ -1,0 +1,155 @@
+"""How kernels over sliding windows (NHWC) are cut into register tiles, bands and channel tiles.
+
+Plain arithmetic without TVM, because the plan needs a kernel's extent when its code is already
+cached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from pockengine.lower.window import Axis, Sweep
+
+UNROLLED_TAPS = 12
+"""Most taps of a window whose code is written out; more are looped over by row."""
+
+_BAND_BYTES = 1 << 17
+_BAND_PIXELS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gather:
+    """A kernel in which every output pixel reduces the input pixels of its window.
+
+    Attributes:
+        batch: images.
+        channels: channels, the innermost axis.
+        rows: what an output row reads.
+        columns: what an output column reads.
+        lanes: channels of a full tile.
+        width: output columns of a register tile.
+    """
+
+    batch: int
+    channels: int
+    rows: Axis
+    columns: Axis
+    lanes: int
+    width: int
+
+    @property
+    def unrolled(self) -> bool:
+        """Whether the code of all taps is written out."""
+        return _most_taps(self.rows) * _most_taps(self.columns) <= UNROLLED_TAPS
+
+    @property
+    def tiles(self) -> int:
+        """Channel tiles, a narrower last one included."""
+        return ceil(self.channels / self.lanes)
+
+    @property
+    def band(self) -> int:
+        """Row periods of a band: enough pixels for a tile to pay, few enough to stay in cache."""
+        row_bytes = self.columns.inputs * self.channels * 4 * self.rows.stride
+        enough = ceil(_BAND_PIXELS / self.columns.outputs / self.rows.period)
+        return min(max(_BAND_BYTES // row_bytes, enough, 1), self.rows.periods())
+
+    @property
+    def bands(self) -> int:
+        """Bands of an image."""
+        return ceil(self.rows.periods() / self.band)
+
+    @property
+    def extent(self) -> int:
+        """Iterations of the kernel's range: image, band, channel tile, the tile fastest."""
+        return self.batch * self.bands * self.tiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sliding:
+    """A window that slides over images, and the processor's vectors.
+
+    Attributes:
+        batch: images.
+        channels: channels.
+        rows: the window's sweep over the height.
+        columns: the window's sweep over the width.
+        lanes: float32 lanes of a vector; the last channels get as many as are left.
+        registers: vector registers.
+    """
+
+    batch: int
+    channels: int
+    rows: Sweep
+    columns: Sweep
+    lanes: int
+    registers: int = 32
+
+    @property
+    def width(self) -> int:
+        """Output columns of a register tile: fewer where all taps are unrolled, for less code."""
+        taps = self.rows.kernel * self.columns.kernel
+        return max(1, self.registers // (8 if taps <= UNROLLED_TAPS else 4))
+
+    def forward(self) -> Gather:
+        """Output pixels that read input pixels."""
+        return self._gather(self.rows.forward(), self.columns.forward())
+
+    def gradient(self) -> Gather:
+        """Input pixels that read the gradients of the windows they are in."""
+        return self._gather(self.rows.gradient(), self.columns.gradient())
+
+    def _gather(self, rows: Axis, columns: Axis) -> Gather:
+        return Gather(
+            batch=self.batch,
+            channels=self.channels,
+            rows=rows,
+            columns=columns,
+            lanes=self.lanes,
+            width=self.width,
+        )
+
+
+class Depthwise(Sliding):
+    """A depthwise convolution with channel multiplier 1; see `pockengine.lower.depthwise`."""
+
+    __slots__ = ()
+
+    @property
+    def forward_extent(self) -> int:
+        """Range of ``forward``."""
+        return self.forward().extent
+
+    @property
+    def input_gradient_extent(self) -> int:
+        """Range of ``input_gradient``."""
+        return self.gradient().extent
+
+    @property
+    def weight_gradient_extent(self) -> int:
+        """Range of ``weight_gradient``: channel tiles."""
+        return ceil(self.channels / self.lanes)
+
+
+class Pool(Sliding):
+    """A pooling; see `pockengine.lower.pooling`.
+
+    ``windows`` of the sweeps is the size of the output, so ceil_mode is only a larger number there.
+    """
+
+    __slots__ = ()
+
+    @property
+    def forward_extent(self) -> int:
+        """Range of ``max_pool`` and ``average_pool``."""
+        return self.forward().extent
+
+    @property
+    def gradient_extent(self) -> int:
+        """Range of ``max_pool_gradient`` and ``average_pool_gradient``."""
+        return self.gradient().extent
+
+
+def _most_taps(axis: Axis) -> int:
+    return max(len(taps) for taps in axis.phases)

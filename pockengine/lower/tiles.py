@@ -1,0 +1,295 @@
+"""How a contraction is cut into register tiles, column panels and row blocks.
+
+Plain arithmetic without TVM, because the plan needs a kernel's extent when its code is already
+cached. The tile is chosen by a small machine model: two fused multiply-adds and two loads per
+cycle, four cycles of latency; see experiments/kernels/contraction.py for what that reaches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_LATENCY = 4.0
+_PORTS = 2.0
+_TILE_CYCLES = 8.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileParameters:
+    """What a processor offers a register tile.
+
+    Attributes:
+        vector_lanes: float32 lanes of one vector register.
+        vector_registers: how many of them there are.
+        row_tile: most rows of a register tile.
+        column_vectors: most vectors of a panel's width.
+        row_block: rows a unit of work aims for.
+        scratch_bytes: stack a kernel may use for a packed panel, and again for its accumulators.
+    """
+
+    vector_lanes: int
+    vector_registers: int
+    row_tile: int
+    column_vectors: int
+    row_block: int
+    scratch_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """A contraction cut up: units of work, each a row block by a group of column panels.
+
+    Attributes:
+        row_tile: rows of a full register tile.
+        row_tiles: full tiles.
+        row_tail: rows of the last, smaller tile; 0 if there is none.
+        block_tiles: full tiles of a row block.
+        row_blocks: row blocks.
+        panel: lanes of each vector of a full column panel.
+        panels: full panels.
+        tail: lanes of each vector of the last, narrower panel; empty if there is none.
+        group_panels: panels of a unit.
+        groups: panel groups.
+        batch: independent products.
+        chunk: reduction steps between two visits of the accumulators' scratch; 0: all in registers.
+        columns_first: units that follow each other share their rows rather than their columns.
+    """
+
+    row_tile: int
+    row_tiles: int
+    row_tail: int
+    block_tiles: int
+    row_blocks: int
+    panel: tuple[int, ...]
+    panels: int
+    tail: tuple[int, ...]
+    group_panels: int
+    groups: int
+    batch: int
+    chunk: int
+    columns_first: bool
+
+    @property
+    def extent(self) -> int:
+        """Iterations of the kernel's range."""
+        return self.batch * self.row_blocks * self.groups
+
+    @property
+    def panel_columns(self) -> int:
+        """Columns of the widest panel."""
+        return max(sum(self.panel), sum(self.tail))
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of the largest row block."""
+        return self.block_tiles * self.row_tile + self.row_tail
+
+
+_AVX512 = TileParameters(
+    vector_lanes=16,
+    vector_registers=32,
+    row_tile=8,
+    column_vectors=8,
+    row_block=64,
+    scratch_bytes=1 << 18,
+)
+_AVX2 = TileParameters(
+    vector_lanes=8,
+    vector_registers=16,
+    row_tile=6,
+    column_vectors=8,
+    row_block=48,
+    scratch_bytes=1 << 17,
+)
+_NEON = TileParameters(
+    vector_lanes=4,
+    vector_registers=32,
+    row_tile=8,
+    column_vectors=8,
+    row_block=48,
+    scratch_bytes=1 << 16,
+)
+_SIMD128 = TileParameters(
+    vector_lanes=4,
+    vector_registers=16,
+    row_tile=6,
+    column_vectors=6,
+    row_block=48,
+    scratch_bytes=1 << 16,
+)
+_SCALAR = TileParameters(
+    vector_lanes=1,
+    vector_registers=32,
+    row_tile=4,
+    column_vectors=4,
+    row_block=16,
+    scratch_bytes=1 << 12,
+)
+
+
+def tile_parameters(target: Mapping[str, Any]) -> TileParameters:
+    """Tiles for a TVM target dict, from its features and its architecture."""
+    features = frozenset(target.get("mattr", ()))
+    architecture = str(target.get("mtriple", "")).partition("-")[0]
+    if "+avx512f" in features:
+        return _AVX512
+    if "+avx2" in features:
+        return _AVX2
+    if architecture in ("aarch64", "arm64") or "+v" in features:
+        return _NEON
+    if architecture in ("x86_64", "amd64") or features & {"+simd128", "+neon"}:
+        return _SIMD128
+    return _SCALAR
+
+
+def contraction_geometry(
+    tiles: TileParameters,
+    *,
+    batch: int,
+    rows: int,
+    columns: int,
+    reduction: int,
+    packed: bool,
+    row_period: int = 0,
+) -> Geometry:
+    """Cut ``out[batch, rows, columns] = sum over reduction`` into tiles.
+
+    Args:
+        tiles: the processor.
+        batch: independent products.
+        rows: M.
+        columns: N.
+        reduction: K, all reduction loops together.
+        packed: the right operand is copied into a scratch panel before use.
+        row_period: rows follow each other at one stride only within this many (an image line); 0
+            if everywhere.
+    """
+    work = _Work(batch, rows, columns, reduction, packed, row_period)
+    row_tile, vectors = _choose_tile(tiles, work)
+    width = vectors * tiles.vector_lanes
+    panels = columns // width
+    tail = _pieces(columns % width, tiles.vector_lanes)
+    panel_columns = width if panels else columns
+    panel_count = panels + bool(tail)
+    block_rows = _block_rows(tiles, work, panel_count)
+    chunk = _chunk(tiles, work, panel_columns, min(rows, block_rows))
+    group_panels = 1
+    if chunk and packed:
+        block_rows = min(block_rows, tiles.scratch_bytes // (4 * panel_columns) - row_tile)
+    elif chunk:
+        most = min(96, tiles.scratch_bytes // (4 * (block_rows + row_tile)))
+        group_panels = max(1, most // panel_columns)
+    row_tiles = rows // row_tile
+    block_tiles = _even(row_tiles, max(1, block_rows // row_tile))
+    return Geometry(
+        row_tile=row_tile,
+        row_tiles=row_tiles,
+        row_tail=rows % row_tile,
+        block_tiles=block_tiles,
+        row_blocks=max(1, math.ceil(row_tiles / block_tiles)),
+        panel=(tiles.vector_lanes,) * vectors if panels else (),
+        panels=panels,
+        tail=tail,
+        group_panels=group_panels,
+        groups=math.ceil(panel_count / group_panels),
+        batch=batch,
+        chunk=chunk,
+        columns_first=rows > columns or reduction * columns <= tiles.scratch_bytes,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The arguments of `contraction_geometry`."""
+
+    batch: int
+    rows: int
+    columns: int
+    reduction: int
+    packed: bool
+    row_period: int
+
+
+def _choose_tile(tiles: TileParameters, work: _Work) -> tuple[int, int]:
+    """(rows, vectors) of the register tile with the fewest modelled cycles."""
+    candidates = [
+        (row_tile, vectors)
+        for vectors in range(1, tiles.column_vectors + 1)
+        for row_tile in range(1, min(tiles.row_tile, work.rows) + 1)
+        if (row_tile + 1) * _widest(tiles, work.columns, vectors) < tiles.vector_registers
+    ]
+    return min(
+        candidates,
+        key=lambda tile: _cycles(tiles, work, *tile) * _penalty(tiles, work, *tile),
+    )
+
+
+def _penalty(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> float:
+    """Factor for what the cycle count of the inner loop does not see."""
+    factor, width = 1.0, vectors * tiles.vector_lanes
+    if work.row_period and work.row_period % row_tile and row_tile % work.row_period:
+        factor *= 1.1 if row_tile <= 8 else 1.3  # one address register a row
+    if work.packed and 4 * work.reduction * width > tiles.scratch_bytes:
+        factor *= 1.1  # the reduction needs chunks
+    if work.rows % row_tile:
+        factor *= 1.03  # a second tile's code
+    if work.columns % width:
+        factor *= 1.03  # a second panel's code
+    return factor
+
+
+def _widest(tiles: TileParameters, columns: int, vectors: int) -> int:
+    width = vectors * tiles.vector_lanes
+    tail = len(_pieces(columns % width, tiles.vector_lanes))
+    return max(vectors, tail) if columns >= width else tail
+
+
+def _cycles(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> float:
+    """Modelled cycles of the whole contraction; only comparisons between tiles matter."""
+    width = vectors * tiles.vector_lanes
+    tail = len(_pieces(work.columns % width, tiles.vector_lanes))
+    total = 0.0
+    for count, height in ((work.rows // row_tile, row_tile), (1, work.rows % row_tile)):
+        for panels, wide in ((work.columns // width, vectors), (1, tail)):
+            if height and wide:
+                step = max(height * wide / _PORTS, _LATENCY, (height + wide) / _PORTS) + 0.25
+                edge = _TILE_CYCLES + height * wide
+                total += count * panels * (work.reduction * step + edge)
+    return total
+
+
+def _pieces(columns: int, lanes: int) -> tuple[int, ...]:
+    """Columns as full vectors, then powers of two: 26 = 16 + 8 + 2."""
+    pieces = [lanes] * (columns // lanes)
+    rest = columns % lanes
+    while rest:
+        pieces.append(1 << (rest.bit_length() - 1))
+        rest -= pieces[-1]
+    return tuple(pieces)
+
+
+def _block_rows(tiles: TileParameters, work: _Work, panels: int) -> int:
+    """Rows of a block; of a packed panel as many as leave about eight units of work."""
+    if not work.packed:
+        return tiles.row_block
+    blocks = max(1, 8 // (panels * work.batch))
+    return max(tiles.row_block, min(work.rows // blocks, 16 * tiles.row_block))
+
+
+def _chunk(tiles: TileParameters, work: _Work, panel_columns: int, block_rows: int) -> int:
+    """Reduction steps whose operands stay in the nearer caches; 0 when all of them do."""
+    if work.packed and 4 * work.reduction * panel_columns > tiles.scratch_bytes:
+        steps = tiles.scratch_bytes // (4 * panel_columns)
+        return max(1, steps - steps % tiles.vector_lanes)
+    step_bytes = 4 * (panel_columns + min(block_rows, tiles.row_block))
+    if work.reduction * step_bytes > 4 * tiles.scratch_bytes:
+        return max(1, tiles.scratch_bytes // (8 * tiles.row_block))
+    return 0
+
+
+def _even(count: int, most: int) -> int:
+    """Size of equal parts of ``count``, none larger than ``most``."""
+    return max(1, math.ceil(count / max(1, math.ceil(count / most))))

@@ -1,0 +1,342 @@
+"""Values of a group at a place: expressions for what is computed, loads for what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch.fx import Node
+from tvm import tirx
+
+from pockengine.ir.access import access
+from pockengine.ir.graph import kind_of, op_name, type_of
+from pockengine.ir.ops import Kind
+from pockengine.ir.types import DType
+from pockengine.ir.verify import base_of
+from pockengine.lower import elementwise
+from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, held, splat
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Index:
+    """A place in a value: one int64 expression an axis; ``lanes`` neighbours along ``axis``.
+
+    Compared by identity: values are computed once for each index object.
+    """
+
+    place: tuple[Expr, ...]
+    axis: int | None = None
+    lanes: int = 1
+
+
+class LaneError(Exception):
+    """A vector would straddle a row: the kernel has to go element by element."""
+
+
+class Values:
+    """Computes values of a group inside one straight piece of code.
+
+    Args:
+        buffers: flat buffer of each stored value that the kernel reads or writes.
+        inside: the nodes that the group computes.
+        fixed: values that are already known here, one scalar each (a row's reductions).
+        inline: yield whole expressions instead of binding their parts to variables.
+
+    Raises:
+        LaneError: from ``value``, where neighbouring lanes are not neighbours in what they read.
+    """
+
+    def __init__(
+        self,
+        buffers: Mapping[Node, Buffer],
+        inside: frozenset[Node],
+        fixed: Mapping[Node, Expr] | None = None,
+        *,
+        inline: bool = False,
+    ) -> None:
+        self.buffers = buffers
+        self.inside = inside
+        self.fixed = dict(fixed or {})
+        self.inline = inline
+        self.vectors: dict[Node, Expr] = {}
+        self.statements: list[Stmt] = []
+        self._memo: dict[tuple[object, int], tuple[Index, Any]] = {}
+
+    def value(self, node: Node, index: Index) -> Expr:
+        """The element (or ``index.lanes`` of them) of a node at a place."""
+        base = base_of(node)
+        if base in self.fixed:
+            return splat(self.fixed[base], index.lanes)
+        if base in self.vectors:
+            return self.vectors[base]
+        if base not in self.inside:
+            return self._once(node, index, lambda: self._load(node, index))
+        if kind_of(node) is Kind.VIEW:
+            source = node.args[0]
+            assert isinstance(source, Node)
+            return self.value(source, self._through(node, index))
+        return self._once(node, index, lambda: self._compute(node, index))
+
+    def known(self, node: Node, value: Expr) -> None:
+        """State the value of a node at the one place that this code is about."""
+        self.vectors[node] = self._bind(value)
+
+    def elsewhere(self, node: Node, other: Node, index: Index) -> Index:
+        """The place in ``other`` with the row-major number of a place in ``node``."""
+        have, want = type_of(other).shape, type_of(node).shape
+        if have == want:
+            return index
+        return self._derived(
+            ("elsewhere", have, want), index, lambda: _reshaped(have, want, index, self._bind)
+        )
+
+    def flushed(self, *last: Stmt) -> Stmt:
+        """What was bound so far, then the statements."""
+        body = block(*self.statements, *last)
+        self.statements.clear()
+        return body
+
+    def store(self, node: Node, index: Index, value: Expr) -> Stmt:
+        """Write a value to where a stored node (or an update's target) keeps its elements."""
+        target = node.args[0] if op_name(node) == "update" else node
+        assert isinstance(target, Node)
+        found = access(target)
+        assert found is not None
+        value = stored_form(value, type_of(node).dtype, index.lanes)
+        return tirx.BufferStore(self.buffers[found.base], value, [_offset(found, target, index)])
+
+    def _bind(self, value: Expr) -> Expr:
+        if self.inline:
+            return value
+        if isinstance(value, (tirx.Var, tirx.IntImm, tirx.FloatImm)):
+            return value
+        if str(value.ty.dtype).startswith("bool"):
+            return value  # TVM's analyzer rejects a bound vector of booleans
+        made, variable = held("v", value)
+        self.statements += made
+        return variable
+
+    def _once(self, key: object, index: Index, make: Callable[[], Expr]) -> Expr:
+        found = self._memo.get((key, id(index)))
+        if found is None:
+            found = (index, self._bind(make()))
+            self._memo[key, id(index)] = found
+        return found[1]
+
+    def _load(self, node: Node, index: Index) -> Expr:
+        found = access(node)
+        assert found is not None
+        stride = _lane_stride(found.strides, node, index)
+        offset = _offset(found, node, index, stride)
+        loaded = tirx.BufferLoad(self.buffers[found.base], [offset])
+        lanes = index.lanes if stride else 1
+        if type_of(node).dtype is DType.BOOL:
+            zero = tirx.IntImm("uint8", 0)
+            loaded = tirx.Not(tirx.EQ(loaded, splat(zero, lanes)))
+        return splat(loaded, index.lanes) if not stride else loaded
+
+    def _compute(self, node: Node, index: Index) -> Expr:
+        name = op_name(node)
+        special = getattr(self, f"_{name}", None)
+        if special is not None:
+            return special(node, index)
+        operands = list(node.args)
+        dtype = _operand_dtype(node)
+        kinds = [DType.BOOL, dtype, dtype] if name == "where" else [dtype] * len(operands)
+        values = [
+            self._operand(operand, node, index, kind)
+            for operand, kind in zip(operands, kinds, strict=True)
+        ]
+        return elementwise.apply(name, values, dtype)
+
+    def _operand(self, operand: Any, node: Node, index: Index, dtype: DType) -> Expr:
+        if not isinstance(operand, Node):
+            return elementwise.constant(operand, dtype, index.lanes)
+        value = self.value(operand, self._broadcast(operand, node, index))
+        return elementwise.convert(value, type_of(operand).dtype, dtype, index.lanes)
+
+    def _broadcast(self, operand: Node, node: Node, index: Index) -> Index:
+        """The place in an operand that a place in the result reads."""
+        have, want = type_of(operand).shape, type_of(node).shape
+        if have == want:
+            return index
+
+        def make() -> Index:
+            skip = len(want) - len(have)
+            place = tuple(
+                const(0) if extent == 1 else index.place[axis + skip]
+                for axis, extent in enumerate(have)
+            )
+            axis = None if index.axis is None else index.axis - skip
+            on = axis is not None and axis >= 0 and have[axis] > 1
+            return Index(place, axis if on else None, index.lanes)
+
+        return self._derived(("broadcast", have, want), index, make)
+
+    def _derived(self, key: object, index: Index, make: Callable[[], Index]) -> Index:
+        found = self._memo.get((key, id(index)))
+        if found is None:
+            found = (index, make())
+            self._memo[key, id(index)] = found
+        result = found[1]
+        assert isinstance(result, Index)
+        return result
+
+    def _through(self, view: Node, index: Index) -> Index:
+        """The place in a view's source that a place in the view shows."""
+        return self._derived(view, index, lambda: _through(view, index, self._bind))
+
+    # --- ops that are not elementwise -----------------------------------------------------------------
+
+    def _full(self, node: Node, index: Index) -> Expr:
+        value: Any = node.args[1]
+        return elementwise.constant(value, type_of(node).dtype, index.lanes)
+
+    def _iota(self, node: Node, index: Index) -> Expr:
+        axis: Any = node.args[1]
+        place = index.place[axis]
+        if index.axis == axis and index.lanes > 1:
+            return tirx.Ramp(place, const(1), index.lanes)
+        return splat(place, index.lanes)
+
+    def _cast(self, node: Node, index: Index) -> Expr:
+        source = node.args[0]
+        assert isinstance(source, Node)
+        value = self.value(source, index)
+        return elementwise.convert(value, type_of(source).dtype, type_of(node).dtype, index.lanes)
+
+    def _update(self, node: Node, index: Index) -> Expr:
+        value = node.args[1]
+        assert isinstance(value, Node)
+        return self.value(value, index)
+
+    def _pad(self, node: Node, index: Index) -> Expr:
+        source: Any = node.args[0]
+        low: Any = node.args[1]
+        fill: Any = node.args[3]
+        shape = type_of(source).shape
+        inside: Expr = tirx.IntImm("bool", 1)
+        place = []
+        for axis, extent in enumerate(shape):
+            at = index.place[axis]
+            if extent != type_of(node).shape[axis]:
+                at = at - const(low[axis])
+                inside = tirx.And(inside, tirx.And(at >= const(0), at < const(extent)))
+                at = self._bind(tirx.max(tirx.min(at, const(extent - 1)), const(0)))
+            place.append(at)
+        value = self.value(source, Index(tuple(place), index.axis, index.lanes))
+        other = elementwise.constant(fill, type_of(node).dtype, index.lanes)
+        return tirx.Select(splat(inside, index.lanes), value, other)
+
+    def _take_rows(self, node: Node, index: Index) -> Expr:
+        table: Any = node.args[0]
+        rows: Any = node.args[1]
+        row = self.value(rows, Index(index.place[:-1]))
+        row = self._bind(tirx.Cast("int64", row))
+        axis = 1 if index.axis == len(index.place) - 1 else None
+        return self.value(table, Index((row, index.place[-1]), axis, index.lanes))
+
+    def _unpack_bits(self, node: Node, index: Index) -> Expr:
+        packed: Any = node.args[0]
+        axis: Any = node.args[1]
+        along = index.axis == axis and index.lanes > 1
+        octet = self._bind(tirx.truncdiv(index.place[axis], const(8)))
+        word: Expr = tirx.IntImm("int32", 0)
+        for place in range(max(1, index.lanes // 8) if along else 1):
+            at = (*index.place[:axis], octet + const(place), *index.place[axis + 1 :])
+            byte = tirx.Cast("int32", self.value(packed, Index(at)))
+            word = word | (byte << tirx.IntImm("int32", 8 * place))
+        shift = tirx.Cast("int32", tirx.truncmod(index.place[axis], const(8)))
+        lanes = index.lanes if along else 1
+        if along:
+            steps = tirx.Ramp(tirx.IntImm("int32", 0), tirx.IntImm("int32", 1), lanes)
+            bits = splat(self._bind(word), lanes) >> (splat(shift, lanes) + steps)
+        else:
+            bits = word >> shift
+        one = splat(tirx.IntImm("int32", 1), lanes)
+        return splat(tirx.EQ(bits & one, one), index.lanes) if not along else tirx.EQ(bits & one, one)
+
+
+def stored_form(value: Expr, dtype: DType, lanes: int) -> Expr:
+    """A value as it lies in memory: booleans as one byte."""
+    if dtype is not DType.BOOL:
+        return value
+    one, zero = (splat(tirx.IntImm("uint8", bit), lanes) for bit in (1, 0))
+    return tirx.Select(value, one, zero)
+
+
+def _operand_dtype(node: Node) -> DType:
+    """The dtype in which an elementwise op works: its tensor operands', or its result's."""
+    kinds = [type_of(o).dtype for o in node.all_input_nodes]
+    if op_name(node) in ("eq", "ne", "lt", "le", "gt", "ge", "logical_not"):
+        return kinds[0]
+    return type_of(node).dtype
+
+
+def _lane_stride(strides: tuple[int, ...], node: Node, index: Index) -> int:
+    if index.lanes == 1 or index.axis is None or type_of(node).shape[index.axis] == 1:
+        return 0
+    return strides[index.axis]
+
+
+def _offset(found: Any, node: Node, index: Index, stride: int | None = None) -> Expr:
+    total = const(found.offset)
+    for place, step, extent in zip(index.place, found.strides, type_of(node).shape, strict=True):
+        if step and extent > 1:
+            total = total + place * const(step)
+    if stride is None:
+        stride = _lane_stride(found.strides, node, index)
+    return total if not stride or index.lanes == 1 else tirx.Ramp(total, const(stride), index.lanes)
+
+
+def _through(view: Node, index: Index, bind: Callable[[Expr], Expr]) -> Index:
+    source: Any = view.args[0]
+    shape = type_of(source).shape
+    name = op_name(view)
+    if name == "permute":
+        order: Any = view.args[1]
+        place = [const(0)] * len(shape)
+        for axis, origin in enumerate(order):
+            place[origin] = index.place[axis]
+        moved = None if index.axis is None else order[index.axis]
+        return Index(tuple(place), moved, index.lanes)
+    if name == "slice":
+        axis, start = view.args[1], view.args[2]
+        step: Any = view.args[4] if len(view.args) > 4 else 1  # noqa: PLR2004 - x, axis, start, stop
+        assert step == 1 or index.axis != axis
+        at = index.place[axis] * const(step) + const(start)  # type: ignore[index,arg-type]
+        place = [at if i == axis else p for i, p in enumerate(index.place)]
+        return Index(tuple(place), index.axis, index.lanes)
+    if name == "expand":
+        place = [const(0) if e == 1 else p for e, p in zip(shape, index.place, strict=True)]
+        on = index.axis is not None and shape[index.axis] > 1
+        return Index(tuple(place), index.axis if on else None, index.lanes)
+    return _reshaped(shape, type_of(view).shape, index, bind)
+
+
+def _reshaped(
+    source: tuple[int, ...], shown: tuple[int, ...], index: Index, bind: Callable[[Expr], Expr]
+) -> Index:
+    """Row-major places are the same number in both shapes; axes of extent 1 have none."""
+    real = [axis for axis, extent in enumerate(source) if extent > 1]
+    left = [axis for axis, extent in enumerate(shown) if extent > 1]
+    place = [const(0)] * len(source)
+    lane = None
+    while real and left and source[real[-1]] == shown[left[-1]]:
+        axis, origin = real.pop(), left.pop()
+        place[axis] = index.place[origin]
+        lane = axis if index.axis == origin else lane
+    rest = const(0)
+    for origin in left:
+        rest = rest * const(shown[origin]) + index.place[origin]
+    if index.lanes > 1 and index.axis in left:
+        inner = min(source[real[-1]], shown[left[-1]])
+        if index.axis != left[-1] or inner % index.lanes:
+            raise LaneError
+        lane = real[-1]
+    rest = bind(rest)
+    for axis in reversed(real):
+        place[axis] = bind(tirx.truncmod(rest, const(source[axis]))) if axis != real[0] else rest
+        rest = bind(tirx.truncdiv(rest, const(source[axis]))) if axis != real[0] else rest
+    return Index(tuple(place), lane, index.lanes)

@@ -1,0 +1,164 @@
+"""Give every value the storage order its kernels read fastest."""
+
+from __future__ import annotations
+
+from torch.fx import Graph, Node
+
+from pockengine.ir.access import access, storage_order
+from pockengine.ir.graph import (
+    calls,
+    emit,
+    is_op,
+    kind_of,
+    op_name,
+    rebuild,
+    role_of,
+    set_type,
+    type_of,
+)
+from pockengine.ir.ops import Kind
+from pockengine.ir.types import Role
+
+Order = tuple[int, ...]
+_ACTIVATION: Order = (0, 2, 3, 1)  # (N, C, H, W) stored as NHWC
+_WEIGHT: Order = (2, 3, 1, 0)  # (O, I, R, S) stored as RSIO
+# the order a convolution wants each operand in, and gives its result
+_CONVOLUTION: dict[str, tuple[Order, Order, Order]] = {
+    "conv2d": (_ACTIVATION, _WEIGHT, _ACTIVATION),
+    "conv2d_input_grad": (_ACTIVATION, _WEIGHT, _ACTIVATION),
+    "conv2d_weight_grad": (_ACTIVATION, _ACTIVATION, _WEIGHT),
+}
+_FOLLOWS = (Kind.MAP, Kind.MOVE)
+
+
+def choose_layout(graph: Graph) -> Graph:
+    """Store convolution values channels-last, weights as their first reader wants them, the rest alike.
+
+    A value's order is what its readers want, told backwards through elementwise ops and permutes; where
+    nobody cares it follows its operands. A reshape that its source's order does not allow, and a
+    convolution's activation that is not channels-last, get an explicit ``copy``.
+
+    before::
+
+        %x: f32[2x3x8x8] = input('x')
+        %w: f32[4x3x1x1] = param('w')
+        %y: f32[2x4x8x8] = conv2d(%x, %w, (1, 1), (0, 0, 0, 0), (1, 1), 1)
+        return loss=None, outputs=(%y,), gradients={}, updates=()
+
+    after::
+
+        %x: f32[2x3x8x8] = input('x')
+        %w: f32[4x3x1x1]@2.3.1.0 = param('w')
+        %copy: f32[2x3x8x8]@0.2.3.1 = copy(%x)
+        %y: f32[2x4x8x8]@0.2.3.1 = conv2d(%copy, %w, (1, 1), (0, 0, 0, 0), (1, 1), 1)
+        return loss=None, outputs=(%y,), gradients={}, updates=()
+
+    Source: PockEngine, section 3 (layout selection ahead of time).
+    """
+    new = rebuild(graph)
+    _order_placeholders(new, _wanted(new, updates=False), (Role.PARAM, Role.CONST))
+    wanted = _wanted(new, updates=True)
+    _order_placeholders(new, wanted, (Role.STATE,))
+    for node in calls(new):
+        if kind_of(node) is not Kind.VIEW:
+            order = _result_order(node, wanted)
+            if order is not None:
+                set_type(node, type_of(node).ordered(order))
+    return _with_copies(new)
+
+
+def _order_placeholders(graph: Graph, wanted: dict[Node, Order], roles: tuple[Role, ...]) -> None:
+    for node in graph.find_nodes(op="placeholder"):
+        if role_of(node) in roles and node in wanted:
+            set_type(node, type_of(node).ordered(wanted[node]))
+
+
+def _wanted(graph: Graph, *, updates: bool) -> dict[Node, Order]:
+    """The order in which each value's readers would like it, where they have a wish."""
+    wanted: dict[Node, Order] = {}
+    for node in reversed(graph.nodes):
+        wishes = [wish for user in node.users for wish in _wishes(user, node, wanted, updates=updates)]
+        if wishes:
+            strongest = max(wishes, key=lambda wish: wish[0])
+            wanted[node] = strongest[1]
+    return wanted
+
+
+def _wishes(
+    user: Node, node: Node, wanted: dict[Node, Order], *, updates: bool
+) -> list[tuple[int, Order]]:
+    """(strength, order) pairs that one reader states for one operand."""
+    name, shape = op_name(user), type_of(node).shape
+    identity = tuple(range(len(shape)))
+    if name in _CONVOLUTION:
+        operands = zip(user.args[:2], _CONVOLUTION[name], strict=False)
+        return [(3, order) for operand, order in operands if operand is node]
+    if name == "update":
+        order = storage_order(user.args[0]) if updates and user.args[1] is node else None  # type: ignore[arg-type]
+        return [(4, order)] if order else []
+    if name == "matmul" and user.args[1] is node:
+        return [(2, identity)]
+    if name == "reshape":
+        return [(1, identity)] if len(shape) > 1 else []
+    if name == "permute" and user in wanted:
+        permutation = user.args[1]
+        assert isinstance(permutation, tuple)
+        return [(2, tuple(permutation[axis] for axis in wanted[user]))]  # type: ignore[misc]
+    if kind_of(user) in _FOLLOWS and user in wanted and type_of(user).shape == shape:
+        return [(2, wanted[user])]
+    if is_op(user, "slice") and user in wanted:
+        return [(2, wanted[user])]
+    return []
+
+
+def _result_order(node: Node, wanted: dict[Node, Order]) -> Order | None:
+    if op_name(node) in _CONVOLUTION:
+        return _CONVOLUTION[op_name(node)][2]
+    if node in wanted:
+        return wanted[node]
+    rank = len(type_of(node).shape)
+    for operand in node.all_input_nodes:
+        if kind_of(node) in _FOLLOWS and len(type_of(operand).shape) == rank:
+            if type_of(operand).size == type_of(node).size or op_name(node) in ("pad", "cat"):
+                return storage_order(operand)
+    return None
+
+
+def _with_copies(graph: Graph) -> Graph:
+    def visit(new: Graph, node: Node, moved: object) -> Node | None:
+        assert callable(moved)
+        name = op_name(node)
+        if name == "reshape":
+            source = moved(node.args[0])
+            made = emit(new, "reshape", source, node.args[1])
+            if access(made) is not None:
+                return made
+            new.erase_node(made)
+            return emit(new, "reshape", emit(new, "copy", source), node.args[1])
+        if name in _CONVOLUTION:
+            operands = [
+                _stored(new, moved(operand), order) if order == _ACTIVATION else moved(operand)
+                for operand, order in zip(node.args[:2], _CONVOLUTION[name], strict=False)
+            ]
+            made = emit(new, name, *operands, *node.args[2:])
+            set_type(made, type_of(node))
+            return made
+        return None
+
+    return rebuild(graph, visit)
+
+
+def _stored(graph: Graph, node: Node, order: Order) -> Node:
+    """The value with its channels next to each other in memory and nothing broadcast."""
+    found = access(node)
+    shape = type_of(node).shape
+    if found is not None and _channels_last(found.strides, shape):
+        return node
+    made = emit(graph, "copy", node)
+    set_type(made, type_of(made).ordered(order))
+    return made
+
+
+def _channels_last(strides: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    whole = all(stride > 0 for stride, extent in zip(strides, shape, strict=True) if extent > 1)
+    return whole and (strides[1] == 1 or shape[1] == 1)

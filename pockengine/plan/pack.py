@@ -1,0 +1,222 @@
+"""Byte offsets for buffers with known lifetimes, in as small an arena as can be found."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+from pockengine.errors import PlanError
+from pockengine.plan.first_fit import Item, first_fit
+from pockengine.plan.model import Buffer, Packing
+from pockengine.plan.skyline import Span, sections
+from pockengine.plan.solve import search
+
+__all__ = ["Buffer", "Packing", "lower_bound", "pack"]
+
+_ROUND = 4  # restarts at one target before the next target has its turn
+_DEFAULT_SECONDS = 60.0
+_EFFORT_NODES = 2500
+_NODES_TIMES_SIZE = 1_500_000
+
+
+def pack(
+    buffers: Sequence[Buffer],
+    *,
+    capacity: int | None = None,
+    seconds: float = _DEFAULT_SECONDS,
+    alignment: int = 1,
+) -> Packing:
+    """Places buffers so that no two that are live at once overlap.
+
+    Without ``capacity`` the effort is bounded by a count of search nodes, so equal input gives
+    equal offsets; ``seconds`` is not used. With it, the search ends at the first packing of at most
+    ``capacity`` bytes. Sizes are rounded up to the alignment all buffers share.
+
+    Args:
+        buffers: what to place.
+        capacity: bytes the arena may have.
+        seconds: how long to look for a packing within ``capacity``.
+        alignment: of every offset, in bytes, besides each buffer's own.
+
+    Raises:
+        PlanError: a buffer is malformed, or nothing within ``capacity`` was found.
+    """
+    began = time.perf_counter()
+    problem = _Problem(buffers, alignment)
+    nearly = problem.bound + problem.bound // 1000
+    problem.try_first_fit(nearly if capacity is None else capacity)
+    if capacity is None:
+        problem.improve()
+    elif problem.peak > capacity:
+        _fit(problem, capacity, seconds)
+    return Packing(
+        offsets=problem.by_id(),
+        peak=problem.peak,
+        lower_bound=problem.bound,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def lower_bound(buffers: Sequence[Buffer], *, alignment: int = 1) -> int:
+    """The largest sum of (rounded) sizes live at one time, in bytes; no arena can be smaller."""
+    return _Problem(buffers, alignment).bound
+
+
+class _Problem:
+    """The buffers as plain numbers, and the best packing so far."""
+
+    def __init__(self, buffers: Sequence[Buffer], alignment: int) -> None:
+        _validate(buffers, alignment)
+        steps = [math.lcm(alignment, buffer.alignment) for buffer in buffers]
+        self._shared = math.gcd(*steps) if steps else 1
+        self._coarse = math.lcm(*steps) if steps else 1
+        self._buffers = buffers
+        self.items = [
+            Item(b.lower, b.upper, _round_up(b.size, self._shared), step, b.fixed_offset)
+            for b, step in zip(buffers, steps, strict=True)
+        ]
+        self.bound = _live_bytes(self.items)
+        self._solid = [index for index, item in enumerate(self.items) if item.size]
+        length, spans = sections([(self.items[i].lower, self.items[i].upper) for i in self._solid])
+        self._length = length
+        self._spans: list[Span] = [
+            (start, end, _round_up(self.items[i].size, self._coarse))
+            for (start, end), i in zip(spans, self._solid, strict=True)
+        ]
+        self.offsets = [0] * len(buffers)
+        self.peak = -1
+        self.searchable = all(b.fixed_offset is None for b in buffers)
+        self.exact = self._shared == self._coarse
+
+    def by_id(self) -> dict[str, int]:
+        """Offsets of the best packing."""
+        return {b.id: offset for b, offset in zip(self._buffers, self.offsets, strict=True)}
+
+    def try_first_fit(self, enough: int) -> None:
+        """First fit in several orders, until one needs no more than ``enough`` bytes."""
+        for offsets in first_fit(self.items):
+            self._keep(offsets)
+            if self.peak <= enough:
+                return
+
+    def improve(self) -> None:
+        """Searches below the best peak: first at the lower bound, then halfway to it."""
+        nodes = min(_EFFORT_NODES, _NODES_TIMES_SIZE // (len(self._spans) + self._length + 1))
+        if nodes <= len(self._spans) or not self.searchable:
+            return
+        target, failed = self.bound, self.bound - 1
+        while self.peak > target > failed:
+            self.try_search(target, 0, 1 << 30, nodes, math.inf)
+            if self.peak > target:
+                failed = target
+            step = (self.peak - failed) // 2
+            if step <= self.bound // 500:
+                return
+            target = failed + step
+
+    def try_search(
+        self, target: int, first: int, restarts: int, nodes: int, deadline: float
+    ) -> bool:
+        """Looks for a packing within ``target`` bytes; True when there is proof of none."""
+        if not self.searchable:
+            return False
+        outcome = search(
+            self._spans,
+            self._length,
+            target // self._coarse * self._coarse,
+            first_restart=first,
+            restarts=restarts,
+            nodes=nodes,
+            deadline=deadline,
+        )
+        if outcome.offsets is not None:
+            offsets = [0] * len(self.items)
+            for index, offset in zip(self._solid, outcome.offsets, strict=True):
+                offsets[index] = offset
+            self._keep(offsets)
+        return outcome.proved and self.exact
+
+    def _keep(self, offsets: list[int]) -> None:
+        ends = [o + item.size for o, item in zip(offsets, self.items, strict=True)]
+        peak = max(ends, default=0)
+        if self.peak < 0 or peak < self.peak:
+            self.offsets, self.peak = offsets, peak
+
+
+def _fit(problem: _Problem, capacity: int, seconds: float) -> None:
+    """Searches until the packing fits ``capacity``; tight targets often are the easier ones."""
+    deadline = time.monotonic() + seconds
+    targets = sorted({problem.bound, (problem.bound + capacity) // 2, capacity})
+    impossible = capacity < problem.bound
+    restart = 0
+    while problem.searchable and not impossible and time.monotonic() < deadline:
+        for target in list(targets):
+            proved = problem.try_search(target, restart, _ROUND, 1 << 60, deadline)
+            if problem.peak <= capacity:
+                return
+            if proved:
+                targets.remove(target)
+                impossible = target == capacity
+        restart += _ROUND
+    if not impossible:
+        problem.improve()
+    _refuse(problem, capacity, seconds, impossible=impossible)
+
+
+def _refuse(problem: _Problem, capacity: int, seconds: float, *, impossible: bool) -> None:
+    reason = "no packing can" if impossible else f"none that does was found in {seconds:g} s"
+    raise PlanError(
+        where=f"arena of {capacity} bytes",
+        found=f"the best packing has a peak of {problem.peak} bytes",
+        needed=f"it must fit the capacity, but {reason} (lower bound {problem.bound} bytes)",
+        remedy="Allow a larger capacity, or free memory by a smaller scheme or batch.",
+    )
+
+
+def _validate(buffers: Sequence[Buffer], alignment: int) -> None:
+    """Refuses what has no meaning, naming the buffer."""
+    if alignment < 1:
+        raise _malformed("the arena", f"alignment {alignment}", "an alignment of at least 1")
+    seen = set()
+    for buffer in buffers:
+        where = f"buffer {buffer.id}"
+        if buffer.id in seen:
+            raise _malformed(where, "its id is there twice", "ids are unique")
+        seen.add(buffer.id)
+        if buffer.upper <= buffer.lower:
+            lifetime = f"lifetime [{buffer.lower}, {buffer.upper})"
+            raise _malformed(where, lifetime, "upper lies after lower")
+        if buffer.size < 0:
+            raise _malformed(where, f"size {buffer.size}", "a size is not negative")
+        if buffer.alignment < 1:
+            raise _malformed(where, f"alignment {buffer.alignment}", "an alignment of at least 1")
+        if buffer.fixed_offset is not None and (
+            buffer.fixed_offset < 0 or buffer.fixed_offset % math.lcm(alignment, buffer.alignment)
+        ):
+            found = f"fixed offset {buffer.fixed_offset}"
+            raise _malformed(where, found, "it is an aligned offset of at least 0")
+
+
+def _malformed(where: str, found: str, needed: str) -> PlanError:
+    return PlanError(where=where, found=found, needed=needed, remedy="Correct the buffer.")
+
+
+def _live_bytes(items: Sequence[Item]) -> int:
+    """The largest sum of sizes live at once, and no less than where fixed buffers end."""
+    changes: dict[int, int] = {}
+    peak = 0
+    for item in items:
+        changes[item.lower] = changes.get(item.lower, 0) + item.size
+        changes[item.upper] = changes.get(item.upper, 0) - item.size
+        if item.fixed is not None:
+            peak = max(peak, item.fixed + item.size)
+    live = 0
+    for moment in sorted(changes):
+        live += changes[moment]
+        peak = max(peak, live)
+    return peak
+
+
+def _round_up(size: int, step: int) -> int:
+    return -(-size // step) * step

@@ -1,0 +1,370 @@
+"""Schemes: which parameters a fine-tuning run updates, and how much of each.
+
+A ``Scheme`` is a table of names. A ``Rule`` is a scheme that waits for a model: ``resolve`` makes
+it one.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from pockengine.errors import SchemeError
+from pockengine.model_tree import (
+    bias_names,
+    channel_axes,
+    head_names,
+    names_from_block,
+    parameter_names,
+)
+
+_FORMAT = "pockengine.scheme"
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """The leading part of a weight that a scheme updates: ``count`` indices of ``axis``.
+
+    The axis is the weight's input channels: 1 of a convolution or linear, 0 of a depthwise or
+    transposed convolution.
+    """
+
+    axis: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(ABC):
+    """A scheme that is not yet tied to a model."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def table(self, model: nn.Module) -> dict[str, float]:
+        """Fraction by parameter name; empty where the rule selects nothing."""
+
+    def resolve(self, model: nn.Module) -> Scheme:
+        """The scheme of this rule for a model.
+
+        Raises:
+            SchemeError: the rule selects nothing, or asks for more blocks than the model has.
+        """
+        return Scheme(self.table(model)).resolve(model)
+
+    def to_json(self) -> str:
+        """The rule as a versioned JSON document."""
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _document({"rule": {"kind": self.kind, **options}})
+
+    def save(self, path: str | Path) -> None:
+        """Write ``to_json`` to a file."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Full(Rule):
+    """Everything is updated."""
+
+    kind: ClassVar[str] = "full"
+
+    def table(self, model: nn.Module) -> dict[str, float]:
+        """All floating-point parameters."""
+        return dict.fromkeys(parameter_names(model), 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class BiasOnly(Rule):
+    """Biases and normalization shifts are updated, and the head as a whole.
+
+    Args:
+        last: only those of the last so many modules that own one, in order of registration and not
+            counting the head; None for all.
+        head: whether the model's last linear layer is updated fully, since a new task's head has to
+            learn from nothing. False gives the papers' bias-only.
+    """
+
+    kind: ClassVar[str] = "bias_only"
+    last: int | None = None
+    head: bool = True
+
+    def __post_init__(self) -> None:
+        if self.last is not None:
+            _positive("Scheme.bias_only(last)", self.last)
+
+    def table(self, model: nn.Module) -> dict[str, float]:
+        """The chosen biases, then the head."""
+        head = head_names(model) if self.head else ()
+        groups = [g for g in bias_names(model) if not set(g) <= set(head)]
+        if self.last is not None and self.last > len(groups):
+            raise _too_many("bias_only", self.last, len(groups), "modules with a bias")
+        chosen = groups if self.last is None else groups[-self.last :]
+        return dict.fromkeys([*(name for group in chosen for name in group), *head], 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LastBlocks(Rule):
+    """The last ``count`` repeated blocks are updated, and everything registered after them."""
+
+    kind: ClassVar[str] = "last_blocks"
+    count: int
+
+    def __post_init__(self) -> None:
+        _positive("Scheme.last_blocks(count)", self.count)
+
+    def table(self, model: nn.Module) -> dict[str, float]:
+        """All parameters from the first chosen block on."""
+        names, found = names_from_block(model, self.count)
+        if self.count > found:
+            raise _too_many("last_blocks", self.count, found, "blocks")
+        return dict.fromkeys(names, 1.0)
+
+
+_RULES: dict[str, type[Rule]] = {rule.kind: rule for rule in (Full, BiasOnly, LastBlocks)}
+
+
+class Scheme(Mapping[str, float]):
+    """Fraction of each parameter that is updated, by PyTorch's name; what is not named is frozen.
+
+    A fraction r < 1 of a convolution's or linear's weight updates its first ``max(1, round(r C))``
+    input channels (of a depthwise convolution: channels).
+
+    Args:
+        fractions: 0 < fraction <= 1 by parameter name.
+
+    Raises:
+        SchemeError: a fraction is not a number in (0, 1].
+    """
+
+    __slots__ = ("_fractions",)
+
+    def __init__(self, fractions: Mapping[str, float]) -> None:
+        for name, fraction in fractions.items():
+            _check_fraction(name, fraction)
+        self._fractions = {name: float(fraction) for name, fraction in fractions.items()}
+
+    @staticmethod
+    def full() -> Full:
+        """Update everything."""
+        return Full()
+
+    @staticmethod
+    def bias_only(last: int | None = None, *, head: bool = True) -> BiasOnly:
+        """Update biases and normalization shifts (of the last so many modules), and the head."""
+        return BiasOnly(last, head)
+
+    @staticmethod
+    def last_blocks(count: int) -> LastBlocks:
+        """Update the last ``count`` repeated blocks and everything after them."""
+        return LastBlocks(count)
+
+    @classmethod
+    def from_requires_grad(cls, model: nn.Module) -> Scheme:
+        """Update what the model itself wants to train: the default of ``compile``."""
+        named = model.named_parameters()
+        wanted = {n: 1.0 for n, p in named if p.requires_grad and p.is_floating_point()}
+        return cls(wanted)
+
+    def resolve(self, model: nn.Module) -> Scheme:
+        """This scheme under the model's canonical names (the first name of a tied parameter).
+
+        Raises:
+            SchemeError: an unknown name, a buffer, an integer parameter, two fractions for one tied
+                parameter, a fraction < 1 of something without input channels, or no name at all.
+        """
+        if not self:
+            raise _trains_nothing()
+        first = {id(p): name for name, p in model.named_parameters()}
+        axes = channel_axes(model)
+        named = dict(model.named_parameters(remove_duplicate=False))
+        found: dict[str, float] = {}
+        for name, fraction in self.items():
+            parameter = _parameter(model, named, name)
+            canonical = first[id(parameter)]
+            if found.setdefault(canonical, fraction) != fraction:
+                raise _two_fractions(name, canonical, fraction, found[canonical])
+            if fraction < 1 and id(parameter) not in axes:
+                raise _no_channels(name, parameter, fraction)
+        return Scheme(found)
+
+    def channels(self, model: nn.Module) -> dict[str, Channels]:
+        """The updated channels of each parameter that is updated in part, by canonical name.
+
+        Raises:
+            SchemeError: as ``resolve``.
+        """
+        axes = channel_axes(model)
+        owned = dict(model.named_parameters())
+        parts = {name: r for name, r in self.resolve(model).items() if r < 1}
+        found = {
+            name: _channels(owned[name], axes[id(owned[name])], r) for name, r in parts.items()
+        }
+        return {name: part for name, part in found.items() if part is not None}
+
+    def to_json(self) -> str:
+        """The scheme as a versioned JSON document."""
+        return _document({"fractions": self._fractions})
+
+    def save(self, path: str | Path) -> None:
+        """Write ``to_json`` to a file."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def from_json(cls, source: str) -> Scheme | Rule:
+        """The scheme or rule that a ``to_json`` document holds.
+
+        Raises:
+            SchemeError: not such a document, or of another version.
+        """
+        document = _parsed(source)
+        if "fractions" in document:
+            return cls(document["fractions"])
+        options = dict(document["rule"])
+        kind = options.pop("kind", None)
+        try:
+            return _RULES[kind](**options)
+        except (KeyError, TypeError) as error:
+            raise _malformed(f"rule {document['rule']!r}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Scheme | Rule:
+        """Read a file that ``save`` wrote; SchemeError as ``from_json``."""
+        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+
+    def __getitem__(self, name: str) -> float:
+        return self._fractions[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fractions)
+
+    def __len__(self) -> int:
+        return len(self._fractions)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._fractions.items()))
+
+    def __repr__(self) -> str:
+        return f"Scheme({self._fractions!r})"
+
+
+def _channels(parameter: Tensor, grid: tuple[int, int], fraction: float) -> Channels | None:
+    """The updated channels; None where that is all of them."""
+    axis, multiplier = grid
+    extent = parameter.shape[axis]
+    count = max(1, round(fraction * (extent // multiplier))) * multiplier
+    return Channels(axis, count) if count < extent else None
+
+
+def _parameter(model: nn.Module, named: Mapping[str, nn.Parameter], name: str) -> nn.Parameter:
+    """The floating-point parameter of a name."""
+    where = f"scheme entry {name!r}"
+    if name not in named:
+        buffers = {n for n, _ in model.named_buffers(remove_duplicate=False)}
+        near = get_close_matches(name, named, n=3, cutoff=0.6)
+        raise SchemeError(
+            where=where,
+            found="a buffer" if name in buffers else "no such parameter",
+            needed="the name of a parameter of the model",
+            remedy=f"Did you mean {', '.join(near)}?" if near else "See model.named_parameters()",
+        )
+    if not named[name].is_floating_point():
+        raise SchemeError(
+            where=where,
+            found=f"a parameter of dtype {named[name].dtype}",
+            needed="a floating-point parameter",
+            remedy="Leave it out of the scheme: integers have no gradient",
+        )
+    return named[name]
+
+
+def _check_fraction(name: str, fraction: object) -> None:
+    number = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
+    if not number or not 0 < fraction <= 1:  # type: ignore[operator]
+        raise SchemeError(
+            where=f"scheme entry {name!r}",
+            found=f"fraction {fraction!r}",
+            needed="a number greater than 0 and at most 1",
+            remedy="Leave a parameter out of the scheme to freeze it",
+        )
+
+
+def _positive(where: str, count: object) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise SchemeError(
+            where=where,
+            found=repr(count),
+            needed="a whole number of at least 1",
+            remedy="Say how many, counted from the end of the model",
+        )
+
+
+def _too_many(rule: str, wanted: int, found: int, what: str) -> SchemeError:
+    return SchemeError(
+        where=f"Scheme.{rule}({wanted})",
+        found=f"a model of {found} {what}",
+        needed=f"at most {found}",
+        remedy="Ask for fewer, or use Scheme.full()",
+    )
+
+
+def _trains_nothing() -> SchemeError:
+    return SchemeError(
+        where="scheme",
+        found="no parameter to update",
+        needed="at least one",
+        remedy="Name a parameter, set requires_grad on one, or use Scheme.bias_only()",
+    )
+
+
+def _two_fractions(name: str, canonical: str, fraction: float, other: float) -> SchemeError:
+    return SchemeError(
+        where=f"scheme entry {name!r}",
+        found=f"fraction {fraction}, but {other} for {canonical!r}, which is tied to it",
+        needed="one fraction for a tied parameter",
+        remedy="Give it under one of its names",
+    )
+
+
+def _no_channels(name: str, parameter: Tensor, fraction: float) -> SchemeError:
+    return SchemeError(
+        where=f"scheme entry {name!r}",
+        found=f"fraction {fraction} of a parameter of shape {tuple(parameter.shape)}",
+        needed="1, as only weights of convolutions and linear layers have input channels",
+        remedy="Use 1 or leave it out",
+    )
+
+
+def _malformed(found: str) -> SchemeError:
+    return SchemeError(
+        where="scheme JSON",
+        found=found,
+        needed=f"a {_FORMAT} document of version {_VERSION}",
+        remedy="Write one with Scheme(...).save(path)",
+    )
+
+
+def _document(content: Mapping[str, Any]) -> str:
+    return json.dumps({"format": _FORMAT, "version": _VERSION, **content}, indent=2) + "\n"
+
+
+def _parsed(source: str) -> dict[str, Any]:
+    """The document of a JSON text, its frame checked."""
+    try:
+        document = json.loads(source)
+    except json.JSONDecodeError as error:
+        raise _malformed(f"no JSON ({error})") from error
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise _malformed("something else")
+    if document.get("version") != _VERSION:
+        raise _malformed(f"version {document.get('version')!r}")
+    content = document.get("fractions", document.get("rule"))
+    if not isinstance(content, dict):
+        raise _malformed("neither fractions nor a rule")
+    return document

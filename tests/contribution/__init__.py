@@ -1,0 +1,1 @@
+"""What updating costs and brings."""
