@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,11 +23,9 @@ from pockengine.lower.reduce_kernel import reduce_body
 from pockengine.lower.rows_kernel import rows_body
 from pockengine.lower.stencil_kernel import stencil_body
 from pockengine.lower.tiles import TileParameters, tile_parameters
+from pockengine.lower.trailer import TRAILER
 from pockengine.lower.values import LaneError
 from pockengine.lower.work import Work
-
-TRAILER = struct.Struct("<qq")
-"""What follows a kernel's code: the extent of its range and its grain."""
 
 _BY_LANES: dict[str, Callable[[Graph, Mapping[Node, Buffer], int], Work]] = {
     "map": map_body,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch.fx import Graph, Node
 
 from pockengine.ir.access import access, storage_order
@@ -10,6 +12,7 @@ from pockengine.ir.graph import (
     emit,
     is_op,
     kind_of,
+    name_of,
     op_name,
     rebuild,
     role_of,
@@ -31,7 +34,7 @@ _CONVOLUTION: dict[str, tuple[Order, Order, Order]] = {
 _FOLLOWS = (Kind.MAP, Kind.MOVE)
 
 
-def choose_layout(graph: Graph) -> Graph:
+def choose_layout(graph: Graph, orders: Mapping[str, Order] | None = None) -> Graph:
     """Store convolution values channels-last, weights as their first reader wants them, the rest alike.
 
     A value's order is what its readers want, told backwards through elementwise ops and permutes; where
@@ -54,10 +57,17 @@ def choose_layout(graph: Graph) -> Graph:
         return loss=None, outputs=(%y,), gradients={}, updates=()
 
     Source: PockEngine, section 3 (layout selection ahead of time).
+
+    Args:
+        graph: any graph.
+        orders: storage orders of parameters, constants and state that are decided already, by
+            canonical name: another entry point of the same trainer chose them.
     """
     new = rebuild(graph)
-    _order_placeholders(new, _wanted(new, updates=False), (Role.PARAM, Role.CONST))
-    wanted = _wanted(new, updates=True)
+    decided = orders or {}
+    first = {**_wanted(new, updates=False), **_decided(new, decided)}
+    _order_placeholders(new, first, (Role.PARAM, Role.CONST))
+    wanted = {**_wanted(new, updates=True), **_decided(new, decided)}
     _order_placeholders(new, wanted, (Role.STATE,))
     for node in calls(new):
         if kind_of(node) is not Kind.VIEW:
@@ -65,6 +75,12 @@ def choose_layout(graph: Graph) -> Graph:
             if order is not None:
                 set_type(node, type_of(node).ordered(order))
     return _with_copies(new)
+
+
+def _decided(graph: Graph, orders: Mapping[str, Order]) -> dict[Node, Order]:
+    """The placeholders whose orders are given."""
+    nodes = graph.find_nodes(op="placeholder")
+    return {node: orders[name_of(node)] for node in nodes if name_of(node) in orders}
 
 
 def _order_placeholders(graph: Graph, wanted: dict[Node, Order], roles: tuple[Role, ...]) -> None:

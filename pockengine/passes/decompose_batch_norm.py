@@ -59,10 +59,10 @@ class _Decompose(Rewriter):
     """The visit of ``rebuild``."""
 
     def visit(self, graph: Graph, node: Node, moved: Callable[[Argument], Argument]) -> Node | None:
-        """The decomposed form of a call, or its copy."""
+        """The decomposed form of a call of batch normalization."""
         self.at(graph, node)
         rule = _RULES.get(op_name(node))
-        return rule(self, *moved(node.args)) if rule else self.keep(node, moved)
+        return rule(self, *moved(node.args)) if rule else None
 
     def root(self, var: Node, eps: float) -> Node:
         """1 / sqrt(var + eps): (C,)."""

@@ -1,0 +1,150 @@
+"""What a trainer is called with: batches of tensors or arrays become the flat inputs of its entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from pockengine.errors import InputError
+from pockengine.ir.types import TensorType
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """The inputs, targets and outputs of a model.
+
+    Args:
+        inputs: names of the inputs, flattened.
+        targets: names of the targets, flattened.
+        types: of inputs and targets, by name.
+        input_spec: how the inputs flatten: a tuple of arguments or a dict of keyword arguments.
+        target_spec: how the targets flatten.
+        output_spec: how the model's output flattens.
+        outputs: the types of the model's output tensors.
+    """
+
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...]
+    types: dict[str, TensorType]
+    input_spec: pytree.TreeSpec
+    target_spec: pytree.TreeSpec
+    output_spec: pytree.TreeSpec
+    outputs: tuple[TensorType, ...]
+
+    def bind_inputs(self, inputs: Any) -> list[Array]:
+        """The arrays of the model's inputs.
+
+        Args:
+            inputs: a tensor or array, a tuple or list of them, or a dict (keyword arguments).
+
+        Raises:
+            InputError: another structure, or a wrong shape or dtype.
+        """
+        return self._bind("inputs", _arguments(inputs), self.input_spec, self.inputs)
+
+    def bind_targets(self, targets: Any) -> list[Array]:
+        """The arrays of the loss's targets; InputError as ``bind_inputs``."""
+        return self._bind("targets", targets, self.target_spec, self.targets)
+
+    def _bind(
+        self, where: str, tree: Any, spec: pytree.TreeSpec, names: Sequence[str]
+    ) -> list[Array]:
+        leaves = _leaves(where, tree, spec)
+        return [_array(name, leaf, self.types[name]) for name, leaf in zip(names, leaves, strict=True)]
+
+    def structured(self, flat: Sequence[Array], *, as_tensors: bool) -> Any:
+        """The model's output in its own structure.
+
+        Args:
+            flat: each output tensor's elements, row-major.
+            as_tensors: PyTorch tensors, or NumPy arrays.
+        """
+        arrays = [
+            each.reshape(kind.shape) for each, kind in zip(flat, self.outputs, strict=True)
+        ]
+        leaves = [torch.from_numpy(each) for each in arrays] if as_tensors else arrays
+        if self.output_spec.num_leaves != len(leaves):  # some leaf is no tensor
+            return tuple(leaves)
+        return pytree.tree_unflatten(leaves, self.output_spec)
+
+
+def has_tensors(tree: Any) -> bool:
+    """Whether any leaf of a batch is a PyTorch tensor."""
+    return any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(tree))
+
+
+def _arguments(inputs: Any) -> Any:
+    """Inputs as they were traced: a tuple of arguments or a dict of keyword arguments."""
+    if isinstance(inputs, dict):
+        return dict(inputs)
+    return tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+
+
+def _leaves(where: str, tree: Any, spec: pytree.TreeSpec) -> list[Any]:
+    if isinstance(tree, dict) and spec.type is dict and set(tree) == set(spec.context):
+        tree = {key: tree[key] for key in spec.context}
+    leaves, found = pytree.tree_flatten(tree)
+    if found != spec:
+        raise InputError(
+            where=where,
+            found=_told(found),
+            needed=f"{_told(spec)} as in the example batch",
+            remedy="Pass what the trainer was compiled for",
+        )
+    return leaves
+
+
+def _told(spec: pytree.TreeSpec) -> str:
+    """The structure of a tree in words."""
+    if spec.type is None or spec.num_leaves == 1 and spec.is_leaf():
+        return "a single tensor"
+    if spec.type is dict:
+        return f"a dict with the keys {', '.join(map(repr, spec.context))}"
+    return f"a {spec.type.__name__} of {spec.num_leaves}"
+
+
+def _array(name: str, leaf: Any, wanted: TensorType) -> Array:
+    """One input as an array of the right shape; the engine's ports see to its dtype."""
+    try:
+        array = _from_tensor(leaf) if isinstance(leaf, Tensor) else np.asarray(leaf)
+    except (TypeError, ValueError) as error:
+        raise _misfit(name, f"{type(leaf).__name__} ({error})", wanted) from error
+    if array.shape != wanted.shape:
+        raise _misfit(name, f"shape {array.shape}", wanted, array.shape)
+    integral = not wanted.dtype.is_float
+    given = array.dtype.kind
+    if given not in "fiub" or (integral and given == "f") or (not integral and given != "f"):
+        raise _misfit(name, f"elements of {array.dtype}", wanted)
+    return array
+
+
+def _from_tensor(tensor: Tensor) -> Array:
+    plain = tensor.detach().cpu()
+    if plain.dtype == torch.bfloat16:
+        plain = plain.float()
+    array: Array = plain.contiguous().numpy()
+    return array
+
+
+def _misfit(
+    name: str, found: str, wanted: TensorType, shape: tuple[int, ...] | None = None
+) -> InputError:
+    remedy = "Pass what the trainer was compiled for"
+    if shape is not None and shape[1:] == wanted.shape[1:] and len(shape) == len(wanted.shape) > 0:
+        less = "smaller" if shape[0] < wanted.shape[0] else "larger"
+        remedy = f"The batch is {less} than the compiled one: drop or regroup it, or compile for it"
+    return InputError(
+        where=name,
+        found=found,
+        needed=f"shape {wanted.shape} of {wanted.dtype.value} is needed",
+        remedy=remedy,
+    )
