@@ -56,7 +56,8 @@ def kernel(function: Callable[[nest.Expr], nest.Expr]) -> Callable[..., int]:
 
     def step(i: nest.Expr) -> nest.Stmt:
         at = (i & (ELEMENTS // LANES - 1)) * LANES
-        return nest.store(y, at, function(nest.load(x, at, LANES)), LANES)
+        made, value = nest.held("value", function(nest.load(x, at, LANES)))
+        return nest.block(*made, nest.store(y, at, value, LANES))
 
     body = nest.kernel([x, y], lambda begin, end: nest.serial("i", end - begin, step))
     cache = KernelCache(Path(tempfile.mkdtemp()))

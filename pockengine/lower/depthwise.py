@@ -12,7 +12,7 @@ from functools import partial
 from math import ceil
 
 from pockengine.lower import nest
-from pockengine.lower.gather import Pixel, Reduction, channel_tiles, gather, inside, pixels
+from pockengine.lower.gather import Pixel, Reduction, channel_tiles, gather, inside, keep, pixels
 from pockengine.lower.nest import Expr, Stmt
 from pockengine.lower.sliding import UNROLLED_TAPS, Depthwise
 from pockengine.lower.window import Piece, Tap, pieces
@@ -84,7 +84,8 @@ def _weighted_sum(
         scratch[lanes] = nest.local("weights", height * width, lanes)
 
         def one(r: Expr, s: Expr) -> Stmt:
-            return nest.store(scratch[lanes], r * width + s, w_value(r, s, c0, lanes))
+            made, value = keep("w", w_value(r, s, c0, lanes))
+            return nest.block(*made, nest.store(scratch[lanes], r * width + s, value))
 
         def row(r: Expr) -> Stmt:
             return nest.serial("s", width, partial(one, r))
@@ -236,17 +237,17 @@ class _WeightSums:
     ) -> list[Stmt]:
         """Neighbouring pixels of dy, each loaded once, times every input pixel, loaded once."""
         place = (self.c0, self.lanes)
-        bound = [nest.bound("dy", self.dy_value(n, i, o.column, *place)) for o in outputs]
-        statements = [bind for _, bind in bound]
+        kept = [keep("dy", self.dy_value(n, i, o.column, *place)) for o in outputs]
+        statements = [line for made, _ in kept for line in made]
         users: dict[int, list[tuple[int, int]]] = {}
         for j, output in enumerate(outputs):
             for s, column in output.reads:
                 users.setdefault(column, []).append((j, s))
         for column in sorted(users):
             for h, slot in inputs:
-                x, bind = nest.bound("x", self.x_value(n, h, start + column, *place))
-                statements.append(bind)
-                statements += [self._add(slot, s, j, x * bound[j][0]) for j, s in users[column]]
+                made, x = keep("x", self.x_value(n, h, start + column, *place))
+                statements += made
+                statements += [self._add(slot, s, j, x * kept[j][1]) for j, s in users[column]]
         return statements
 
     def _add(self, slot: int, s: int, turn: int, product: Expr) -> Stmt:

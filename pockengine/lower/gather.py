@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tvm import tirx
+from tvm.ir.expr import TensorLoad
 
 from pockengine.lower import nest
 from pockengine.lower.nest import Expr, Stmt
@@ -225,9 +226,9 @@ class _RegisterTile:
         tile = self.tile
         for column in sorted(users):
             place = (tile.n, h, self.start + column, tile.c0, tile.lanes)
-            bound = [nest.bound("x", value) for value in self.reduction.load(*place)]
-            statements += [bind for _, bind in bound]
-            loaded = tuple(value for value, _ in bound)
+            kept = [keep("x", value) for value in self.reduction.load(*place)]
+            statements += [line for made, _ in kept for line in made]
+            loaded = tuple(value for _, value in kept)
             for j, s in users[column]:
                 state = self.reduction.combine(
                     self._state(j), loaded, r, nest.const(s), tile.c0, tile.lanes
@@ -248,6 +249,14 @@ class _RegisterTile:
             for buffer, (value, _) in zip(self.state, bound, strict=True)
         ]
         return [bind for _, bind in bound] + stores
+
+
+def keep(name: str, value: Expr) -> tuple[list[Stmt], Expr]:
+    """A variable for a value, and the statements that make it: as `nest.held`, less for loads."""
+    if isinstance(value, TensorLoad):
+        variable, bind = nest.bound(name, value)
+        return [bind], variable
+    return nest.held(name, value)
 
 
 def inside(start: Expr, step: int, count: int, size: int) -> tuple[Expr, Expr]:

@@ -10,8 +10,9 @@ from tvm import tirx
 
 from pockengine.ir.graph import calls, type_of
 from pockengine.lower.kernel import stored_outputs
-from pockengine.lower.loops import BLOCK, Walk, map_walk
-from pockengine.lower.nest import Buffer, Expr, Stmt, block, bound, const, serial
+from pockengine.lower.loops import BLOCK, PIECE, Walk, map_walk
+from pockengine.lower.nest import Buffer, Expr, Stmt, block, bound, const, held, serial
+from pockengine.lower.reductions import fold
 from pockengine.lower.values import Index, Values
 from pockengine.lower.work import Work
 
@@ -94,10 +95,8 @@ def map_body(
     return _over(loops, unit)
 
 
-def pack_body(
-    graph: Graph, buffers: Mapping[Node, Buffer], lanes: int
-) -> Work:
-    """Eight booleans a byte: one vector of eight conditions, one sum of their bits."""
+def pack_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
+    """Booleans to bits: a vector of conditions selects a vector of bit values, whose lanes are joined."""
     del lanes
     node = stored_outputs(graph)[0]
     mask: Any = node.args[0]
@@ -107,36 +106,70 @@ def pack_body(
     inside = frozenset(calls(graph))
     rank = len(type_of(node).shape)
 
-    def octet(place: list[Expr], count: int) -> Stmt:
+    def octets(places: Mapping[int, Expr], at: Expr, bits: int) -> Stmt:
+        """The bytes that hold ``bits`` booleans, from byte ``at`` of the innermost axis."""
         values = Values(buffers, inside)
-        total: Expr = tirx.IntImm("int32", 0)
-        for bit in range(count):
-            at = [p * const(8) + const(bit) if i == axis else p for i, p in enumerate(place)]
-            found = values.value(mask, Index(tuple(at)))
-            weight = tirx.IntImm("int32", 1 << bit)
-            total = total + tirx.Select(found, weight, tirx.IntImm("int32", 0))
-        index = Index(tuple(place))
-        return values.flushed(values.store(node, index, tirx.Cast("uint8", total)))
+        place = [places.get(a, const(0)) for a in range(rank)]
+        if loops.axis is not None:
+            place[loops.axis] = at
+        first = [p * const(8) if a == axis else p for a, p in enumerate(place)]
+        word = _word(values, mask, Index(tuple(first), axis, bits))
+        stores = []
+        for byte in range(-(-bits // 8)):
+            there = [p + const(byte) if a == axis else p for a, p in enumerate(place)]
+            value = tirx.Cast("uint8", (word >> _int32(8 * byte)) & _int32(255))
+            stores.append(values.store(node, Index(tuple(there)), value))
+        return values.flushed(*stores)
+
+    def crossing(places: Mapping[int, Expr], at: Expr) -> Stmt:
+        """A byte whose booleans lie along another axis than the loop's; the last may hold fewer."""
+        whole = octets(places, at, 8)
+        if extent % 8 == 0:
+            return whole
+        last = tirx.EQ(places.get(axis, const(0)), const(extent // 8))
+        return tirx.IfThenElse(last, octets(places, at, extent % 8), whole)
 
     def unit(number: Expr) -> Stmt:
-        row = tirx.truncdiv(number, const(loops.blocks))
-        statements, places = split_row(row, [e for _, e in loops.outer])
-        by_axis = dict(zip((a for a, _ in loops.outer), places, strict=True))
-        start, bind = bound("start", tirx.truncmod(number, const(loops.blocks)) * const(BLOCK))
-        run = tirx.min(const(loops.extent) - start, const(BLOCK))
+        statements, outer = split_row(number, [e for _, e in loops.outer])
+        places = dict(zip((a for a, _ in loops.outer), outer, strict=True))
+        if loops.axis != axis:  # one byte after the other along another axis
+            return block(*statements, serial("j", loops.extent, lambda at: crossing(places, at)))
+        pairs, rest = extent // 16, extent % 16
+        run = [serial("j", pairs, lambda j: octets(places, j * const(2), 16))] if pairs else []
+        for bits in ([8] if rest >= 8 else []) + ([rest % 8] if rest % 8 else []):  # noqa: PLR2004
+            start = pairs * 2 + (1 if rest > 8 > bits else 0)  # noqa: PLR2004
+            run.append(octets(places, const(start), bits))
+        return block(*statements, *run)
 
-        def element(step: Expr) -> Stmt:
-            place = [by_axis.get(a, const(0)) for a in range(rank)]
-            if loops.axis is not None:
-                place[loops.axis] = start + step
-            if extent % 8 == 0:
-                return octet(place, 8)
-            last = tirx.EQ(place[axis], const(extent // 8))
-            return tirx.IfThenElse(last, octet(place, extent % 8), octet(place, 8))
+    grain = max(1, PIECE // max(1, loops.extent * 8))
+    return Work(
+        loops.rows, grain, lambda begin, end: serial("unit", end - begin, unit, begin)
+    )
 
-        return block(*statements, bind, serial("j", run, element))
 
-    return _over(loops, unit)
+def _word(values: Values, mask: Node, index: Index) -> Expr:
+    """The bits of ``index.lanes`` conditions as one int32."""
+    lanes = index.lanes
+    if lanes not in (8, 16):
+        total = _int32(0)
+        for bit in range(lanes):
+            place = [
+                p + const(bit) if a == index.axis else p for a, p in enumerate(index.place)
+            ]
+            found = values.value(mask, Index(tuple(place)))
+            total = total | tirx.Select(found, _int32(1 << bit), _int32(0))
+        return total
+    ramp = tirx.Ramp(_int32(0), _int32(1), lanes)
+    weights = tirx.Broadcast(_int32(1), lanes) << ramp
+    chosen = tirx.Select(values.value(mask, index), weights, tirx.Broadcast(_int32(0), lanes))
+    made, vector = held("bits", chosen)
+    folds, word = fold(vector, lanes, lambda a, b: a | b)
+    values.statements += [*made, *folds]
+    return word
+
+
+def _int32(value: int) -> Expr:
+    return tirx.IntImm("int32", value)
 
 
 def _over(loops: Walk, unit: Callable[[Expr], Stmt]) -> Work:

@@ -3,7 +3,7 @@
 Every function maps expressions to an expression and works on scalars and on vectors alike: loop
 variables that are vectorized later, or values loaded through a Ramp. Errors are at most 4 units in
 the last place, as tests/lower/test_math.py measures. Coefficients come from
-experiments/kernels/fit.py. An argument that is itself a Let must not be used twice: bind it first.
+experiments/kernels/fit.py.
 """
 
 from __future__ import annotations
@@ -54,8 +54,10 @@ _ERF_LIMIT = 3.94  # from here on erf rounds to 1
 def elementary(function: Callable[Concatenate[Let, Arguments], Expr]) -> Callable[Arguments, Expr]:
     """Gives a function of expressions a first argument ``let``, which binds a value to a name.
 
-    What occurs more than once is bound, so expressions grow linearly however deep they are nested;
-    and the simplifier does not look through a binding, so it cannot cancel ``(x + c) - c``.
+    What occurs more than once is bound, so the simplifier cannot cancel ``(x + c) - c``. The result
+    is one chain of Lets with none inside their values, which `nest.held` turns into statements; do
+    that, for TVM's analyzers take time exponential in the length of a chain. So a function that
+    uses another one binds its result.
     """
 
     @wraps(function)
@@ -260,7 +262,7 @@ def log(let: Let, x: Expr) -> Expr:
     """The natural logarithm; -inf of 0, NaN of negative numbers."""
     x = let(x)
     fraction, exponent = log_parts(let, x)
-    return _log_or_special(x, _log_sum(fraction, exponent), pole=0.0)
+    return _log_or_special(x, let(_log_sum(fraction, exponent)), pole=0.0)
 
 
 @elementary
@@ -273,7 +275,7 @@ def log1p(let: Let, x: Expr) -> Expr:
     down = let(power_of_two(_integer(0, x) - exponent))
     fraction = let(scaled * down + tirx.Select(big, splat(-1.0, x), down - 1.0))
     whole = _to_float(exponent) + tirx.Select(big, splat(32.0, x), splat(0.0, x))
-    value = tirx.Select(absolute(x) < 2.0**-25, x, _log_sum(fraction, whole))
+    value = tirx.Select(absolute(x) < 2.0**-25, x, let(_log_sum(fraction, whole)))
     return _log_or_special(x, value, pole=-1.0)
 
 
@@ -354,7 +356,7 @@ def power_of_two(exponent: Expr) -> Expr:
 @elementary
 def scale(let: Let, x: Expr, exponent: Expr) -> Expr:
     """Product x 2^exponent, int32 in [-252, 254]: in two steps, so it over- and underflows."""
-    exponent = let(exponent)
+    x, exponent = let(x), let(exponent)
     first = let(exponent >> 1)
     return x * power_of_two(first) * power_of_two(exponent - first)
 

@@ -242,20 +242,27 @@ class Values:
         axis: Any = node.args[1]
         along = index.axis == axis and index.lanes > 1
         octet = self._bind(tirx.truncdiv(index.place[axis], const(8)))
-        word: Expr = tirx.IntImm("int32", 0)
-        for place in range(max(1, index.lanes // 8) if along else 1):
-            at = (*index.place[:axis], octet + const(place), *index.place[axis + 1 :])
-            byte = tirx.Cast("int32", self.value(packed, Index(at)))
-            word = word | (byte << tirx.IntImm("int32", 8 * place))
-        shift = tirx.Cast("int32", tirx.truncmod(index.place[axis], const(8)))
-        lanes = index.lanes if along else 1
+        shift = splat(tirx.Cast("int32", tirx.truncmod(index.place[axis], const(8))), index.lanes)
+
+        def byte(step: int, lane_axis: int | None, lanes: int) -> Expr:
+            place = (*index.place[:axis], octet + const(step), *index.place[axis + 1 :])
+            kind = "int32" if lanes == 1 else f"int32x{lanes}"
+            return tirx.Cast(kind, self.value(packed, Index(place, lane_axis, lanes)))
+
         if along:
-            steps = tirx.Ramp(tirx.IntImm("int32", 0), tirx.IntImm("int32", 1), lanes)
-            bits = splat(self._bind(word), lanes) >> (splat(shift, lanes) + steps)
+            word: Expr = byte(0, None, 1)
+            for step in range(1, index.lanes // 8):
+                word = word | (byte(step, None, 1) << _int32(8 * step))
+            shift = shift + tirx.Ramp(_int32(0), _int32(1), index.lanes)
+            word = splat(self._bind(word), index.lanes)
         else:
-            bits = word >> shift
-        one = splat(tirx.IntImm("int32", 1), lanes)
-        return splat(tirx.EQ(bits & one, one), index.lanes) if not along else tirx.EQ(bits & one, one)
+            word = byte(0, None if index.axis == axis else index.axis, index.lanes)
+        one = splat(_int32(1), index.lanes)
+        return tirx.EQ((word >> shift) & one, one)
+
+
+def _int32(value: int) -> Expr:
+    return tirx.IntImm("int32", value)
 
 
 def stored_form(value: Expr, dtype: DType, lanes: int) -> Expr:

@@ -10,11 +10,11 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch.fx import Graph, Node
 
+from pockengine.ir.forward import forward_values
 from pockengine.ir.graph import (
-    ancestors,
     calls,
     kind_of,
-    outputs_of,
+    op_name,
     rebuild,
     role_of,
     type_of,
@@ -69,9 +69,7 @@ def choose_saved(graph: Graph, costs: SavingCosts) -> Graph:
     Not applied to graphs without a backward pass. Source: Chen et al. 2016 for the idea, PyTorch's
     recomputation partitioner for the cut; the recomputation costs in the same cut are ours.
     """
-    found = outputs_of(graph)
-    head = () if found.loss is None else (found.loss,)
-    forward = ancestors((*head, *found.outputs))
+    forward = forward_values(graph)
     read = [
         node
         for node in graph.nodes
@@ -144,21 +142,25 @@ def _clone(graph: Graph, forward: set[Node], again: set[Node]) -> Graph:
             if operand not in again:
                 return moved(operand)  # type: ignore[return-value]
             if operand not in clones:
-                for source in operand.all_input_nodes:
-                    clone(source)
-                clones[operand] = new.node_copy(operand, clone)
+                clones[operand] = copy(operand)
             return clones[operand]
 
-        return new.node_copy(node, clone)
+        def copy(original: Node) -> Node:
+            packed = original.args[0] if op_name(original) == "unpack_bits" else None
+            if isinstance(packed, Node) and packed in again:
+                return clone(packed.args[0])  # type: ignore[arg-type]  # no bits needed in between
+            for source in original.all_input_nodes:
+                clone(source)
+            return new.node_copy(original, clone)
+
+        return copy(node)
 
     return rebuild(graph, visit)
 
 
 def saved_values(graph: Graph) -> list[Node]:
     """The stored forward values that calls outside the forward pass read, in order."""
-    found = outputs_of(graph)
-    head = () if found.loss is None else (found.loss,)
-    forward = ancestors((*head, *found.outputs))
+    forward = forward_values(graph)
     kept = []
     for node in calls(graph):
         if node in forward and kind_of(node) is not Kind.VIEW and _outlives(node, forward):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch.fx import Graph, Node
 
+from pockengine.ir.forward import forward_values
 from pockengine.ir.graph import (
     Argument,
     ancestors,
@@ -79,13 +80,6 @@ def compress_masks(graph: Graph) -> Graph:
         return None
 
     return rebuild(graph, visit)
-
-
-def forward_values(graph: Graph) -> set[Node]:
-    """What the forward pass computes: loss, outputs and packed masks with all that they need."""
-    found = outputs_of(graph)
-    head = () if found.loss is None else (found.loss,)
-    return ancestors((*head, *found.outputs, *calls(graph, "pack_bits")))
 
 
 class _Masks:

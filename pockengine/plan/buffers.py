@@ -11,6 +11,7 @@ from pockengine.plan.model import Buffer
 from pockengine.plan.pack import pack
 
 COLUMNS = ("id", "lower", "upper", "size")
+_EFFORT = 100_000
 
 
 def read_buffers(path: str | Path) -> list[Buffer]:
@@ -53,7 +54,7 @@ def plan_buffers(
         PlanError: the file is malformed, or no packing within ``capacity`` was found.
     """
     buffers = read_buffers(path)
-    packing = pack(buffers, capacity=capacity, seconds=seconds)
+    packing = pack(buffers, capacity=capacity, seconds=seconds, effort=_EFFORT)
     check(buffers, packing.offsets, packing.peak)
     return {
         "offsets": packing.offsets,

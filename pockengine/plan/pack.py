@@ -16,8 +16,8 @@ __all__ = ["Buffer", "Packing", "lower_bound", "pack"]
 
 _ROUND = 4  # restarts at one target before the next target has its turn
 _DEFAULT_SECONDS = 60.0
-_EFFORT_NODES = 2500
-_NODES_TIMES_SIZE = 1_500_000
+_EFFORT = 2500
+_SIZE_PER_EFFORT = 600  # above it, a descent through all buffers takes too long
 
 
 def pack(
@@ -26,6 +26,7 @@ def pack(
     capacity: int | None = None,
     seconds: float = _DEFAULT_SECONDS,
     alignment: int = 1,
+    effort: int = _EFFORT,
 ) -> Packing:
     """Places buffers so that no two that are live at once overlap.
 
@@ -38,6 +39,8 @@ def pack(
         capacity: bytes the arena may have.
         seconds: how long to look for a packing within ``capacity``.
         alignment: of every offset, in bytes, besides each buffer's own.
+        effort: search nodes per target peak where there is no capacity; the default takes a
+            fraction of a second, a hundred times as much seconds.
 
     Raises:
         PlanError: a buffer is malformed, or nothing within ``capacity`` was found.
@@ -47,7 +50,7 @@ def pack(
     nearly = problem.bound + problem.bound // 1000
     problem.try_first_fit(nearly if capacity is None else capacity)
     if capacity is None:
-        problem.improve()
+        problem.improve(effort)
     elif problem.peak > capacity:
         _fit(problem, capacity, seconds)
     return Packing(
@@ -100,9 +103,9 @@ class _Problem:
             if self.peak <= enough:
                 return
 
-    def improve(self) -> None:
+    def improve(self, effort: int) -> None:
         """Searches below the best peak: first at the lower bound, then halfway to it."""
-        nodes = min(_EFFORT_NODES, _NODES_TIMES_SIZE // (len(self._spans) + self._length + 1))
+        nodes = min(effort, _SIZE_PER_EFFORT * effort // (len(self._spans) + self._length + 1))
         if nodes <= len(self._spans) or not self.searchable:
             return
         target, failed = self.bound, self.bound - 1
@@ -160,7 +163,7 @@ def _fit(problem: _Problem, capacity: int, seconds: float) -> None:
                 impossible = target == capacity
         restart += _ROUND
     if not impossible:
-        problem.improve()
+        problem.improve(_EFFORT)
     _refuse(problem, capacity, seconds, impossible=impossible)
 
 

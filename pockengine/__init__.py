@@ -1,0 +1,53 @@
+"""PockEngine: compile a PyTorch model and a scheme of updated parameters into a small native trainer.
+
+The public names load what they need when they are first used, so that importing this costs nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pockengine.compile import compile as compile  # noqa: A004 - the product's name for it
+    from pockengine.optimizer import SGD as SGD
+    from pockengine.optimizer import AdamW as AdamW
+    from pockengine.optimizer import ParamGroup as ParamGroup
+    from pockengine.scheme import Scheme as Scheme
+    from pockengine.trainer import Trainer as Trainer
+
+_HOME = {
+    "compile": "pockengine.compile",
+    "SGD": "pockengine.optimizer",
+    "AdamW": "pockengine.optimizer",
+    "ParamGroup": "pockengine.optimizer",
+    "Scheme": "pockengine.scheme",
+    "Trainer": "pockengine.trainer",
+}
+__all__ = ["SGD", "AdamW", "ParamGroup", "Scheme", "Trainer", "compile"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
+
+
+class _Package(ModuleType):
+    """Keeps ``compile`` the function when the module of that name is imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,21 @@
+"""Which calls of a joint graph belong to the forward pass."""
+
+from __future__ import annotations
+
+from torch.fx import Graph, Node
+
+from pockengine.ir.graph import ancestors, calls, outputs_of
+from pockengine.ir.verify import base_of
+
+
+def forward_values(graph: Graph) -> set[Node]:
+    """What the forward pass computes.
+
+    The loss and the outputs with all that they need; and what passes left for the forward pass to make
+    out of it so that the backward pass keeps less: packed masks, and copies of slices of forward values.
+    """
+    found = outputs_of(graph)
+    head = () if found.loss is None else (found.loss,)
+    forward = ancestors((*head, *found.outputs, *calls(graph, "pack_bits")))
+    kept = [node for node in calls(graph, "copy") if base_of(node.args[0]) in forward]
+    return forward | ancestors(tuple(kept))

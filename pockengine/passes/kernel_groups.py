@@ -1,0 +1,156 @@
+"""What ``fuse`` asks of nodes and groups: domains, walks, rows and columns."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from math import prod
+
+from torch.fx import Graph, Node
+
+from pockengine.ir.access import access, storage_order
+from pockengine.ir.graph import calls, is_op, kind_of, op_name, type_of
+from pockengine.ir.ops import Kind
+from pockengine.ir.verify import base_of
+
+ALONE = ("scatter_rows", "pack_bits", "cat")
+_VECTOR = 16  # a reshape may split the innermost axis only into rows of whole vectors
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """A group under construction.
+
+    Args:
+        index: its number in the order of making.
+        forward: whether its nodes belong to the forward pass.
+        form: map, rows (reductions over the innermost axes and what follows from them), reduce,
+            contract, stencil or alone.
+        shape: extents of the iteration domain.
+        row_axes: for rows, how many trailing axes a row has.
+        before: groups that have to run earlier, transitively.
+    """
+
+    index: int
+    forward: bool
+    form: str
+    shape: tuple[int, ...]
+    row_axes: int = 0
+    nodes: list[Node] = field(default_factory=list)
+    before: set[Group] = field(default_factory=set)
+
+    @property
+    def row_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of a value with one element a row."""
+        rows = self.shape[: len(self.shape) - self.row_axes]
+        return (rows, rows + (1,) * self.row_axes) if self.form == "rows" else ()
+
+
+def readers_of(graph: Graph) -> dict[Node, list[Node]]:
+    """The computing nodes that read each stored value, through views."""
+    readers: dict[Node, list[Node]] = defaultdict(list)
+    for node in calls(graph):
+        if kind_of(node) is Kind.VIEW:
+            continue
+        for operand in node.all_input_nodes:
+            base = base_of(operand)
+            if node not in readers[base]:
+                readers[base].append(node)
+    return readers
+
+
+def form(node: Node) -> tuple[str, tuple[int, ...], int]:
+    """A new group's form, domain and row axes."""
+    shape = type_of(node).shape
+    kind = kind_of(node)
+    if op_name(node) in ALONE:
+        return "alone", shape, 0
+    if kind is Kind.CONTRACT:
+        return ("stencil" if _is_depthwise(node) else "contract"), shape, 0
+    if kind is Kind.STENCIL:
+        return "stencil", shape, 0
+    if kind is Kind.REDUCE:
+        source = source_of(node)
+        if is_row_reduction(node):
+            return "rows", type_of(source).shape, row_axes(node)
+        return "reduce", type_of(source).shape, 0
+    return "map", shape, 0
+
+
+def _is_depthwise(node: Node) -> bool:
+    return op_name(node).startswith("conv2d") and node.args[-1] != 1
+
+
+def is_weight_side(reader: Node, node: Node) -> bool:
+    """Whether a contraction packs this operand anyway: matmul's second, a convolution's weight."""
+    if op_name(reader) == "conv2d_weight_grad" or base_of(reader.args[0]) is node:
+        return False
+    if op_name(reader) == "matmul" and type_of(reader).order:
+        return False  # the lowering exchanges the operands there
+    operand = reader.args[1]
+    assert isinstance(operand, Node)
+    return base_of(operand) is node and access(operand) is not None
+
+
+def source_of(reduction: Node) -> Node:
+    """What a reduction (or a view) reads."""
+    source = reduction.args[0]
+    assert isinstance(source, Node)
+    return source
+
+
+def is_row_reduction(node: Node) -> bool:
+    """Whether a reduction runs over all of the innermost axes of a row-major value."""
+    if kind_of(node) is not Kind.REDUCE:
+        return False
+    source = source_of(node)
+    rank = len(type_of(source).shape)
+    axes = node.args[1]
+    assert isinstance(axes, tuple)
+    trailing = tuple(range(rank - len(axes), rank))
+    return len(axes) < rank and axes == trailing and storage_order(source) == tuple(range(rank))
+
+
+def row_axes(node: Node) -> int:
+    """How many axes a reduction runs over."""
+    axes = node.args[1]
+    assert isinstance(axes, tuple)
+    return len(axes)
+
+
+def same_columns(a: Node, b: Node) -> bool:
+    """Whether two reductions sum the same axes of values that lie alike."""
+    first, second = source_of(a), source_of(b)
+    return (
+        a.args[1] == b.args[1]
+        and type_of(first).shape == type_of(second).shape
+        and storage_order(first) == storage_order(second)
+    )
+
+
+def in_place(operand: Node, reader: Node) -> bool:
+    """Whether the reader's element i reads the operand's element i."""
+    return type_of(operand).shape == type_of(reader).shape and keeps_place(operand)
+
+
+def keeps_place(operand: Node) -> bool:
+    """Whether a value is seen as it is stored, or through reshapes that keep the walk."""
+    node = operand
+    while kind_of(node) is Kind.VIEW:
+        source = source_of(node)
+        if not is_op(node, "reshape") or not same_walk(type_of(source).shape, type_of(node).shape):
+            return False
+        node = source
+    return True
+
+
+def same_walk(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether a reshape between the shapes keeps whole vectors of the innermost axis together."""
+    if a == b or prod(a) != prod(b):
+        return a == b
+    inner_a = next((e for e in reversed(a) if e > 1), 1)
+    inner_b = next((e for e in reversed(b) if e > 1), 1)
+    if inner_a == inner_b:
+        return True
+    low, high = sorted((inner_a, inner_b))
+    return high % low == 0 and low % _VECTOR == 0

@@ -1,0 +1,278 @@
+"""The trainer: a compiled fine-tuning run, driven from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pockengine.checkpoint import fingerprint, read_checkpoint, write_checkpoint
+from pockengine.errors import CheckpointError, InputError
+from pockengine.ir.types import Region
+from pockengine.lower.cache import load as load_kernel
+from pockengine.plan.memory import Plan
+from pockengine.runtime.descriptor import Descriptor
+from pockengine.runtime.encoding import encode
+from pockengine.runtime.engine import Engine
+from pockengine.runtime.regions import Regions
+from pockengine.runtime.signature import Signature, has_tensors
+from pockengine.runtime.threads import default_threads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A compiled trainer but for the contents of its regions.
+
+    Args:
+        descriptor: its tables.
+        kernels: files of its kernels in the cache, in the descriptor's order.
+        plan: where its values lie.
+        signature: what it is called with.
+        names: the model's ``state_dict()`` names -> canonical names.
+        dtypes: of the model's tensors, by canonical name.
+        fold: contents of the const region, by name, from the model's tensors by canonical name.
+        identity: what a checkpoint has to agree with besides the frozen values, as text by name.
+    """
+
+    descriptor: Descriptor
+    kernels: tuple[Path, ...]
+    plan: Plan
+    signature: Signature
+    names: Mapping[str, str]
+    dtypes: Mapping[str, torch.dtype]
+    fold: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+    identity: Mapping[str, str]
+
+
+class Trainer:
+    """Fine-tunes one model by one scheme; ``pockengine.compile`` makes it. A context manager.
+
+    Args:
+        program: what was compiled.
+        tensors: the model's tensors by canonical name; they are copied.
+        threads: how many work at a step; None for all cores where that pays, else one.
+    """
+
+    def __init__(
+        self, program: Program, tensors: Mapping[str, Tensor], threads: int | None = None
+    ) -> None:
+        self._program = program
+        self._regions = Regions(program.plan, program.descriptor.region_alignment)
+        self._kept = {n: t.detach().clone() for n, t in tensors.items() if n not in self._regions}
+        params = self._regions.names(Region.PARAM)
+        self._regions.write(program.fold(tensors))
+        self._regions.write({name: tensors[name] for name in params})
+        self._model_fingerprint: str | None = None
+        const, param, state, arena = self._regions.arrays
+        self.threads = _checked_threads(threads)
+        self._engine = Engine(
+            encode(program.descriptor),
+            [load_kernel(path) for path in program.kernels],
+            const=const,
+            param=param,
+            state=state,
+            arena=arena,
+            threads=self.threads,
+        )
+
+    @property
+    def plan(self) -> Plan:
+        """Bytes by region, and where every value lies."""
+        return self._program.plan
+
+    @property
+    def program(self) -> Program:
+        """What was compiled."""
+        return self._program
+
+    @property
+    def engine(self) -> Engine:
+        """The C runtime underneath, to be timed or inspected."""
+        return self._engine
+
+    def step(self, inputs: Any, targets: Any, *, lr: float) -> float:
+        """One step of training.
+
+        Args:
+            inputs: as in the example batch: a tensor or array, a tuple of them, or a dict of
+                keyword arguments.
+            targets: likewise.
+            lr: the learning rate.
+
+        Returns:
+            The loss ahead of the update.
+
+        Raises:
+            InputError: the batch does not fit, or holds a NaN or a label out of range. Nothing
+                was changed.
+            TrainError: the loss is not finite (nothing was changed), or the trainer is torn.
+        """
+        arrays = self._batch(inputs, targets)
+        (loss,) = self._engine.run("step", [*arrays, np.array([lr], np.float32)])
+        return float(loss[0])
+
+    def predict(self, inputs: Any) -> Any:
+        """The model's output in its own structure: tensors if the inputs are tensors, else arrays.
+
+        Raises:
+            InputError: as ``step``.
+        """
+        signature = self._program.signature
+        outputs = self._engine.run("predict", signature.bind_inputs(inputs))
+        return signature.structured(outputs, as_tensors=has_tensors(inputs))
+
+    def evaluate(self, inputs: Any, targets: Any) -> tuple[float, Any]:
+        """The loss and the model's output, with nothing changed; InputError as ``step``."""
+        loss, *outputs = self._engine.run("evaluate", self._batch(inputs, targets))
+        structured = self._program.signature.structured(outputs, as_tensors=has_tensors(inputs))
+        return float(loss[0]), structured
+
+    def _batch(self, inputs: Any, targets: Any) -> list[np.ndarray[Any, Any]]:
+        signature = self._program.signature
+        return [*signature.bind_inputs(inputs), *signature.bind_targets(targets)]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies of all of the model's tensors, under PyTorch's names and in its layouts."""
+        canonical = {name: self._tensor(name) for name in set(self._program.names.values())}
+        return {name: canonical[used] for name, used in self._program.names.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over all of the model's tensors; the optimizer's state stays.
+
+        Raises:
+            InputError: a name is missing or unknown, a shape differs, or two names of one tied
+                tensor disagree. Nothing was changed.
+        """
+        found = self._canonical(state)
+        params = set(self._regions.names(Region.PARAM))
+        frozen = {name: tensor for name, tensor in found.items() if name not in params}
+        if any(not torch.equal(tensor, self._tensor(name)) for name, tensor in frozen.items()):
+            kept = {name: found[name].clone() for name in self._kept if name in found}
+            contents = self._program.fold({**self._everything(), **found})
+            self._kept.update(kept)
+            self._regions.write(contents)
+            self._model_fingerprint = None
+        self._regions.write({name: found[name] for name in params})
+        self._engine.clear_torn()
+
+    def _everything(self) -> dict[str, Tensor]:
+        """All tensors that were captured, by canonical name."""
+        inside = self._regions.names(Region.PARAM, Region.CONST)
+        return {**self._kept, **{name: self._regions.read(name) for name in inside}}
+
+    def _tensor(self, name: str) -> Tensor:
+        """A copy of one of the model's tensors."""
+        if name not in self._regions:
+            return self._kept[name].clone()
+        return self._regions.read(name).to(self._program.dtypes[name])
+
+    def _canonical(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors by canonical name, checked."""
+        names = self._program.names
+        missing, unknown = sorted(names.keys() - state.keys()), sorted(state.keys() - names.keys())
+        if missing or unknown:
+            raise _bad_state(f"missing {_some(missing)}; unknown {_some(unknown)}")
+        found: dict[str, Tensor] = {}
+        for name, used in names.items():
+            tensor = torch.as_tensor(state[name]).detach().cpu().to(self._program.dtypes[used])
+            wanted = self._tensor(used).shape
+            if tensor.shape != wanted:
+                raise _bad_state(f"{name} has shape {tuple(tensor.shape)}, not {tuple(wanted)}")
+            if not torch.equal(found.setdefault(used, tensor), tensor):
+                raise _bad_state(f"{name} differs from {used}, which it is tied to")
+        return found
+
+    def save(self, path: str | Path) -> None:
+        """Write the updated parameters and the optimizer's state, whole or not at all.
+
+        Raises:
+            CheckpointError: the file cannot be written.
+        """
+        names = self._regions.names(Region.PARAM, Region.STATE)
+        write_checkpoint(path, {name: self._regions.read(name) for name in names}, self._identity())
+
+    def load(self, path: str | Path) -> None:
+        """Take over what ``save`` wrote.
+
+        Raises:
+            CheckpointError: the file is corrupt or truncated, or belongs to another model, scheme
+                or optimizer. Nothing was changed.
+        """
+        tensors, metadata = read_checkpoint(path)
+        for key, value in self._identity().items():
+            if metadata.get(key) != value:
+                raise _foreign(path, f"it belongs to another {key}")
+        names = self._regions.names(Region.PARAM, Region.STATE)
+        views = {name: self._regions.view(name) for name in names}
+        if tensors.keys() != views.keys():
+            raise _foreign(path, "it holds other tensors")
+        for name, view in views.items():
+            if (tensors[name].shape, tensors[name].dtype) != (view.shape, view.dtype):
+                raise _foreign(path, f"its {name} has another shape")
+        self._regions.write(tensors)
+        self._engine.clear_torn()
+
+    def _identity(self) -> dict[str, str]:
+        """What a checkpoint has to agree with: the model's frozen values, scheme and optimizer."""
+        if self._model_fingerprint is None:
+            params = set(self._regions.names(Region.PARAM))
+            frozen = set(self._program.names.values()) - params
+            self._model_fingerprint = fingerprint({name: self._tensor(name) for name in frozen})
+        return {"model": self._model_fingerprint, **self._program.identity}
+
+    def close(self) -> None:
+        """End the threads. Steps are refused from now on; ``state_dict`` and ``save`` still work."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _checked_threads(threads: int | None) -> int:
+    if threads is None:
+        return default_threads()
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise InputError(
+            where="compile(threads=...)",
+            found=repr(threads),
+            needed="a whole number of at least 1, or None",
+            remedy="Leave it out to use all cores where that pays",
+        )
+    return threads
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (", ".join(names[:3]) or "nothing") + more
+
+
+def _bad_state(found: str) -> InputError:
+    return InputError(
+        where="load_state_dict",
+        found=found,
+        needed="the tensors of the model that was compiled",
+        remedy="Nothing was changed; pass model.state_dict() of such a model",
+    )
+
+
+def _foreign(path: str | Path, found: str) -> CheckpointError:
+    return CheckpointError(
+        where=str(path),
+        found=found,
+        needed="a checkpoint of this model, scheme and optimizer",
+        remedy="Nothing was changed; compile as for the run that wrote it",
+    )
