@@ -12,9 +12,11 @@ from torch.fx import Graph, Node
 
 from pockengine.ir.forward import forward_values
 from pockengine.ir.graph import (
+    ancestors,
     calls,
     kind_of,
     op_name,
+    outputs_of,
     rebuild,
     role_of,
     type_of,
@@ -84,11 +86,13 @@ def choose_saved(graph: Graph, costs: SavingCosts) -> Graph:
 def _cut(graph: Graph, forward: set[Node], read: list[Node], costs: SavingCosts) -> set[Node]:
     """The forward nodes to compute again."""
     nodes = [node for node in graph.nodes if node in forward]
+    found = outputs_of(graph)
+    needed = ancestors((*found.outputs, *(() if found.loss is None else (found.loss,))))
     place = {node: index for index, node in enumerate(nodes)}
     source, sink = 2 * len(nodes), 2 * len(nodes) + 1
     edges: dict[tuple[int, int], int] = {}
     for node, index in place.items():
-        edges[2 * index, 2 * index + 1] = _keep(node, costs)
+        edges[2 * index, 2 * index + 1] = _keep(node, costs, extra=node not in needed)
         edges[source, 2 * index] = _again(node, costs)
         for operand in node.all_input_nodes:
             edges[2 * place[operand] + 1, 2 * index] = _FOREVER
@@ -98,17 +102,21 @@ def _cut(graph: Graph, forward: set[Node], read: list[Node], costs: SavingCosts)
     return {node for node, index in place.items() if 2 * index not in reachable}
 
 
-def _keep(node: Node, costs: SavingCosts) -> int:
+def _keep(node: Node, costs: SavingCosts, *, extra: bool) -> int:
+    """What keeping a value costs; one that the forward pass does not need has to be made as well."""
     if node.op == "placeholder":
         return 0 if role_of(node) in _FREE else _capacity(type_of(node).nbytes * costs.ns_per_byte)
     if kind_of(node) is Kind.VIEW:
         return _FOREVER  # keep what it shows instead
-    return _capacity(type_of(node).nbytes * costs.ns_per_byte)
+    made = costs.recompute_ns(node) if extra else 0
+    return _capacity(type_of(node).nbytes * costs.ns_per_byte + made)
 
 
 def _again(node: Node, costs: SavingCosts) -> int:
     if node.op == "placeholder":
         return _FOREVER
+    if op_name(node) == "pack_bits":
+        return 1  # a recomputed mask is read as it is
     return _capacity(costs.recompute_ns(node))
 
 

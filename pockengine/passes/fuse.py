@@ -7,7 +7,6 @@ from math import prod
 
 from torch.fx import Graph, Node
 
-from pockengine.ir.access import storage_order
 from pockengine.ir.forward import forward_values
 from pockengine.ir.graph import (
     calls,
@@ -25,9 +24,11 @@ from pockengine.passes.kernel_groups import (
     Group,
     form,
     in_place,
+    is_row_major,
     is_row_reduction,
     is_weight_side,
     keeps_place,
+    order_agrees,
     readers_of,
     row_axes,
     same_columns,
@@ -80,6 +81,8 @@ class _Builder:
                 self.place(node)
         while self.waiting:
             self.place(next(reversed(self.waiting)))
+        for group in reversed(list(self.groups)):
+            self._absorb(group)
 
     def _row_bound(self) -> set[Node]:
         """Nodes that row reductions read, themselves or through elementwise ops of the same shape."""
@@ -254,9 +257,36 @@ class _Builder:
             return False
         if any(group in other.before for other in needs):
             return False
-        nodes = [*group.nodes, *taken]
-        outside = {base_of(o) for n in nodes for o in n.all_input_nodes} - set(nodes)
-        return len(outside) + len(nodes) <= MOST_OPERANDS
+        return _count_operands([*group.nodes, *taken]) <= MOST_OPERANDS
+
+    def _absorb(self, guest: Group) -> None:
+        """Let a group that reads what a map makes do the map's work as well."""
+        if guest.form != "map" or any(kind_of(n) is Kind.UPDATE for n in guest.nodes):
+            return
+        readers = [r for n in guest.nodes for r in self.readers[n]]
+        later = {self.group[r] for r in readers} - {guest}
+        for host in sorted(later, key=lambda g: g.index):
+            if self._can_absorb(host, guest):
+                host.nodes = guest.nodes + host.nodes
+                self.group.update(dict.fromkeys(guest.nodes, host))
+                self.groups.remove(guest)
+                for group in self.groups:
+                    if guest in group.before:
+                        group.before.remove(guest)
+                        group.before |= ({host} | host.before) - {group}
+                return
+
+    def _can_absorb(self, host: Group, guest: Group) -> bool:
+        """Whether the host can compute all of the guest, and nothing in between needs it."""
+        if any(guest in other.before for other in host.before):
+            return False
+        inside = set(guest.nodes)
+        reads = [(o, n) for n in host.nodes for o in n.all_input_nodes if base_of(o) in inside]
+        return (
+            all(self._accepts(host, node) for node in guest.nodes)
+            and all(self._comes_along(operand, reader) for operand, reader in reads)
+            and _count_operands(guest.nodes + host.nodes) <= MOST_OPERANDS
+        )
 
     # --- what a group accepts ------------------------------------------------------------------------
 
@@ -278,7 +308,7 @@ class _Builder:
         source = source_of(node)
         if group.form not in ("map", "rows") or not is_row_reduction(node):
             return False
-        if type_of(source).shape != group.shape or not _is_row_major(group):
+        if type_of(source).shape != group.shape or not is_row_major(group):
             return False
         return group.form == "map" or group.row_axes == row_axes(node)
 
@@ -296,7 +326,7 @@ class _Builder:
             return False
         if group.form == "rows" and type_of(node).shape != shape:
             return False
-        if group.form in ("rows", "map") and not _order_agrees(group, node):
+        if group.form in ("rows", "map") and not order_agrees(group, node):
             return False
         inner = [o for o in node.all_input_nodes if self.group.get(base_of(o)) is group]
         if op_name(node) in _CAN_WAIT:
@@ -324,16 +354,10 @@ class _Builder:
         return _gathered(self.graph, ordered)
 
 
-def _is_row_major(group: Group) -> bool:
-    identity = tuple(range(len(group.shape)))
-    return all(storage_order(n) == identity for n in group.nodes if type_of(n).shape == group.shape)
-
-
-def _order_agrees(group: Group, node: Node) -> bool:
-    first = next((n for n in group.nodes if type_of(n).shape == type_of(node).shape), None)
-    if first is None:
-        return group.form != "rows" or type_of(node).order == ()
-    return type_of(first).order == type_of(node).order or kind_of(node) is Kind.UPDATE
+def _count_operands(nodes: list[Node]) -> int:
+    """How many values a kernel reads and, at most, writes."""
+    outside = {base_of(o) for n in nodes for o in n.all_input_nodes} - set(nodes)
+    return len(outside) + len(nodes)
 
 
 def _gathered(graph: Graph, ordered: list[Group]) -> Graph:

@@ -154,3 +154,17 @@ def same_walk(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
         return True
     low, high = sorted((inner_a, inner_b))
     return high % low == 0 and low % _VECTOR == 0
+
+
+def is_row_major(group: Group) -> bool:
+    """Whether a group's full-sized values lie in the order of their axes."""
+    identity = tuple(range(len(group.shape)))
+    return all(storage_order(n) == identity for n in group.nodes if type_of(n).shape == group.shape)
+
+
+def order_agrees(group: Group, node: Node) -> bool:
+    """Whether a node lies in memory as the group's values of its shape do."""
+    first = next((n for n in group.nodes if type_of(n).shape == type_of(node).shape), None)
+    if first is None:
+        return group.form != "rows" or type_of(node).order == ()
+    return type_of(first).order == type_of(node).order or kind_of(node) is Kind.UPDATE

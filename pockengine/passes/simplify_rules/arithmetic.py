@@ -7,7 +7,7 @@ from math import isfinite
 
 from torch.fx import Node
 
-from pockengine.ir.graph import Argument, type_of
+from pockengine.ir.graph import Argument, op_name, type_of
 from pockengine.ir.types import DType
 from pockengine.passes.simplify_rules.table import (
     RULES,
@@ -58,6 +58,16 @@ def _mul_number(to: Emitter, x: Node, c: Argument) -> Node | None:
     if is_call(x, "mul") and is_number(arguments(x)[1]) and _safe(arguments(x)[1] * c):
         return to.emit("mul", operand(x), arguments(x)[1] * c)
     return None
+
+
+@rule("mul")
+def _mul_under_view(to: Emitter, x: Node, c: Argument) -> Node | None:
+    """``view(x) * c -> view(x * c)``, where nothing else reads x: there its producer multiplies."""
+    if not (is_number(c) and is_call(x, "reshape", "permute") and to.is_read_once(x)):
+        return None
+    source, how = arguments(x)
+    fits = source.op == "call_function" and to.is_read_once(source) and _keeps_type(source, c)
+    return to.emit(op_name(x), to.emit("mul", source, c), how) if fits else None
 
 
 def _safe(number: float) -> bool:

@@ -1,20 +1,11 @@
-"""Rules of matrix products: batch axes stay apart, factors move behind the sum."""
+"""Rules of matrix products."""
 
 from __future__ import annotations
 
 from torch.fx import Node
 
-from pockengine.ir.graph import Argument, kind_of, op_name, type_of
-from pockengine.ir.ops import Kind
-from pockengine.passes.simplify_rules.table import (
-    Emitter,
-    arguments,
-    is_call,
-    is_float,
-    is_number,
-    operand,
-    rule,
-)
+from pockengine.ir.graph import type_of
+from pockengine.passes.simplify_rules.table import Emitter, arguments, is_call, operand, rule
 
 
 @rule("matmul")
@@ -56,30 +47,3 @@ def _split_batch(to: Emitter, x: Node, batch: tuple[int, ...]) -> Node:
         return operand(x)
     source, rank = operand(operand(x)), len(batch) + 2
     return to.emit("permute", source, (*range(rank - 2), rank - 1, rank - 2))
-
-
-@rule("matmul")
-def _factor_behind(to: Emitter, x: Node, y: Node) -> Node | None:
-    """``(x * c) @ y -> (x @ y) * c``, and likewise for y; also through views.
-
-    The product's kernel multiplies as it stores, so x * c needs no kernel and no memory.
-    """
-    for place, side in enumerate((x, y)):
-        views = _views(side)
-        scaled = operand(views[-1]) if views else side
-        if is_call(scaled, "mul") and is_number(arguments(scaled)[1]) and is_float(operand(scaled)):
-            plain = operand(scaled)
-            for view in reversed(views):
-                plain = to.emit(op_name(view), plain, *arguments(view)[1:])
-            product = to.emit("matmul", *((plain, y) if place == 0 else (x, plain)))
-            return to.emit("mul", product, float(arguments(scaled)[1]))
-    return None
-
-
-def _views(x: Argument) -> list[Node]:
-    """The views that a value is seen through, outermost first."""
-    found: list[Node] = []
-    while isinstance(x, Node) and kind_of(x) is Kind.VIEW:
-        found.append(x)
-        x = operand(x)
-    return found

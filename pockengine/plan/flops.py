@@ -1,0 +1,133 @@
+"""How much work an op is: floating-point operations, and bytes to and from memory.
+
+A multiply-add counts as two operations; an elementary function as one, as does a comparison, a
+selection or a conversion: these ops are bound by memory or by their own latency, and their share of
+the peak is a share of bandwidth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import prod
+from typing import Any
+
+from torch.fx import Graph, Node
+
+from pockengine.ir.graph import calls, op_name, outputs_of, placeholders, type_of
+
+
+def _each(node: Node) -> int:
+    """One operation an element of the result."""
+    return type_of(node).size
+
+
+def _each_read(node: Node) -> int:
+    """One operation an element of the first operand."""
+    return type_of(_operand(node, 0)).size
+
+
+def _none(node: Node) -> int:
+    """Only moves bytes, or nothing at all."""
+    del node
+    return 0
+
+
+def _matmul(node: Node) -> int:
+    return 2 * type_of(node).size * type_of(_operand(node, 0)).shape[-1]
+
+
+def _conv2d(node: Node) -> int:
+    """Each output element sums over the channels of its group and the window."""
+    return 2 * type_of(node).size * prod(type_of(_operand(node, 1)).shape[1:])
+
+
+def _conv2d_input_grad(node: Node) -> int:
+    """The same products as forward: each element of the output's gradient meets its window."""
+    return 2 * type_of(_operand(node, 0)).size * prod(type_of(_operand(node, 1)).shape[1:])
+
+
+def _conv2d_weight_grad(node: Node) -> int:
+    return 2 * type_of(_operand(node, 1)).size * prod(type_of(node).shape[1:])
+
+
+def _times(count: int) -> Callable[[Node], int]:
+    return lambda node: count * type_of(node).size
+
+
+def _batch_norm_weight_grad(node: Node) -> int:
+    return 4 * _each_read(node)
+
+
+def _operand(node: Node, index: int) -> Node:
+    operand: Any = node.args[index]
+    assert isinstance(operand, Node)
+    return operand
+
+
+FLOPS: dict[str, Callable[[Node], int]] = {
+    **dict.fromkeys("neg exp expm1 log log1p sqrt rsqrt tanh sigmoid erf sin cos".split(), _each),
+    **dict.fromkeys("abs sign floor round logical_not".split(), _each),
+    **dict.fromkeys("add sub mul div pow maximum minimum".split(), _each),
+    **dict.fromkeys("eq ne lt le gt ge logical_and logical_or where cast".split(), _each),
+    **dict.fromkeys("copy full iota".split(), _none),
+    **dict.fromkeys("reshape permute expand slice pad cat".split(), _none),
+    **dict.fromkeys("sum amax amin".split(), _each_read),
+    "matmul": _matmul,
+    "conv2d": _conv2d,
+    "conv2d_input_grad": _conv2d_input_grad,
+    "conv2d_weight_grad": _conv2d_weight_grad,
+    "batch_norm": _times(4),
+    "batch_norm_input_grad": _times(1),
+    "batch_norm_weight_grad": _batch_norm_weight_grad,
+    "take_rows": _none,
+    "scatter_rows": _each_read,
+    "pack_bits": _none,
+    "unpack_bits": _none,
+    "update": _none,
+}
+"""Operations of a call, by op."""
+
+
+def node_flops(node: Node) -> int:
+    """Floating-point operations of a value; none of a placeholder."""
+    return FLOPS[op_name(node)](node) if node.op == "call_function" else 0
+
+
+def kernel_flops(graph: Graph) -> int:
+    """Floating-point operations of a kernel, given as its own graph (``lower.kernel.Kernel.text``)."""
+    return sum(node_flops(node) for node in calls(graph))
+
+
+def kernel_bytes(graph: Graph) -> int:
+    """Bytes that a kernel has to move at least: what it reads once, and what it writes once.
+
+    Of a value that is read through slices or by index only the part that is read counts; an update
+    writes as much as its new value.
+    """
+    found = outputs_of(graph)
+    read = sum(_read_bytes(node) for node in placeholders(graph))
+    return read + sum(type_of(node).nbytes for node in (*found.outputs, *found.updates))
+
+
+def _read_bytes(node: Node) -> int:
+    """Bytes of a kernel's operand that its calls read."""
+    parts = [_part(user, node) for user in node.users if user.op == "call_function"]
+    return min(type_of(node).nbytes, sum(parts)) if parts else 0
+
+
+def _part(user: Node, operand: Node) -> int:
+    name = op_name(user)
+    if name == "slice" or (name == "take_rows" and user.args[0] is operand):
+        return type_of(user).nbytes
+    if name == "update" and user.args[0] is operand:
+        return 0  # only written
+    return type_of(operand).nbytes
+
+
+def node_bytes(node: Node) -> int:
+    """Bytes of a value and of all that it is computed from, each once."""
+    return type_of(node).nbytes + _total(node.all_input_nodes)
+
+
+def _total(nodes: Iterable[Node]) -> int:
+    return sum(type_of(node).nbytes for node in nodes)
