@@ -11,8 +11,19 @@ from collections.abc import Callable
 from functools import partial
 from math import ceil
 
+from tvm import tirx
+
 from pockengine.lower import nest
-from pockengine.lower.gather import Pixel, Reduction, channel_tiles, gather, inside, keep, pixels
+from pockengine.lower.gather import (
+    Group,
+    Pixel,
+    Reduction,
+    channel_group,
+    gather,
+    inside,
+    keep,
+    pixels,
+)
 from pockengine.lower.nest import Expr, Stmt
 from pockengine.lower.sliding import UNROLLED_TAPS, Depthwise
 from pockengine.lower.window import Piece, Tap, pieces
@@ -76,31 +87,35 @@ def input_gradient(
 def _weighted_sum(
     shape: Depthwise, value: PixelValue, w_value: WeightValue, store: PixelStore
 ) -> Reduction:
-    """The sum of taps times weights, which a tile first collects on the stack."""
+    """The sum of taps times weights; those of a channel group are first collected on the stack."""
     height, width = shape.rows.kernel, shape.columns.kernel
     scratch: dict[int, nest.Buffer] = {}
 
-    def prepare(c0: Expr, lanes: int) -> list[Stmt]:
-        scratch[lanes] = nest.local("weights", height * width, lanes)
+    def index(g: Expr, r: Expr, s: Expr) -> Expr:
+        return (g * height + r) * width + s
 
-        def one(r: Expr, s: Expr) -> Stmt:
-            made, value = keep("w", w_value(r, s, c0, lanes))
-            return nest.block(*made, nest.store(scratch[lanes], r * width + s, value))
+    def prepare(group: Group) -> list[Stmt]:
+        weights = nest.local("weights", group.most * height * width, group.lanes)
+        scratch[group.lanes] = weights
 
-        def row(r: Expr) -> Stmt:
-            return nest.serial("s", width, partial(one, r))
+        def one(g: Expr, r: Expr, s: Expr) -> Stmt:
+            c0 = group.c0 + g * group.lanes
+            made, value = keep("w", w_value(r, s, c0, group.lanes))
+            return nest.block(*made, nest.store(weights, index(g, r, s), value))
 
-        return [nest.allocate(scratch[lanes]), nest.serial("r", height, row)]
+        return [nest.allocate(weights), _loops((group.count, height, width), one)]
 
-    def weight(r: Expr, s: Expr, lanes: int) -> Expr:
-        return nest.load(scratch[lanes], r * width + s)
+    def combine(
+        state: tuple[Expr, ...], x: tuple[Expr, ...], r: Expr, s: Expr, g: Expr, lanes: int
+    ) -> tuple[Expr, ...]:
+        return (state[0] + x[0] * nest.load(scratch[lanes], index(g, r, s)),)
 
     return Reduction(
         dtypes=("float32",),
         prepare=prepare,
         initial=lambda _r, _s, lanes: (nest.zeros(lanes),),
         load=lambda *place: (value(*place),),
-        combine=lambda state, x, r, s, _c0, lanes: (state[0] + x[0] * weight(r, s, lanes),),
+        combine=combine,
         finish=lambda n, h, w, c0, lanes, state: store(n, h, w, c0, lanes, state[0]),
     )
 
@@ -115,8 +130,8 @@ def weight_gradient(
 ) -> Stmt:
     """dw[r, s, c] = sum over n, i, j of x[n, i sh - ph + r dh, j sw - pw + s dw, c] dy[n, i, j, c].
 
-    All weights of a channel tile are summed in one pass over an image if they fit the registers,
-    else the weights of one r after the other.
+    The sums of a channel group lie on the stack; a register tile of pixels adds to those of all
+    weights, or of one r if there are too many.
 
     Args:
         shape: see `Depthwise`.
@@ -127,62 +142,51 @@ def weight_gradient(
         end: one past the last.
     """
 
-    def tile(c0: Expr, lanes: int) -> Stmt:
-        return _WeightSums(shape, x_value, dy_value, store, c0, lanes).emit()
+    def group(channels: Group) -> Stmt:
+        return _WeightSums(shape, x_value, dy_value, channels).emit(store)
 
     def unit(index: Expr) -> Stmt:
-        return channel_tiles(index, shape.channels, shape.lanes, tile)
+        return channel_group(index, shape.weight_groups, group)
 
-    return nest.serial("tile", end - begin, unit, begin)
+    return nest.serial("group", end - begin, unit, begin)
 
 
 class _WeightSums:
-    """The sums of one channel tile over all pixels, image by image.
+    """The sums of one channel group over all pixels.
 
     Each weight has ``chains`` sums that take turns pixel by pixel, so that few weights still keep
     the multipliers busy; they are added at the end.
     """
 
     def __init__(
-        self,
-        shape: Depthwise,
-        x_value: PixelValue,
-        dy_value: PixelValue,
-        store: WeightStore,
-        c0: Expr,
-        lanes: int,
+        self, shape: Depthwise, x_value: PixelValue, dy_value: PixelValue, group: Group
     ) -> None:
         self.shape = shape
         self.x_value = x_value
         self.dy_value = dy_value
-        self.store = store
-        self.c0 = c0
-        self.lanes = lanes
-        every = shape.rows.kernel * shape.columns.kernel
-        self.whole = every <= UNROLLED_TAPS
-        self.count = every if self.whole else shape.columns.kernel
-        self.chains = ceil(_CHAINS / self.count)
-        self.sums = nest.local("sums", self.count * self.chains, lanes)
-        self.totals = nest.local("totals", every, lanes)
+        self.group = group
+        self.every = shape.rows.kernel * shape.columns.kernel
+        self.whole = self.every <= UNROLLED_TAPS
+        self.chains = ceil(_CHAINS / (self.every if self.whole else shape.columns.kernel))
+        self.sums = nest.local("sums", group.most * self.every * self.chains, group.lanes)
 
-    def emit(self) -> Stmt:
+    def emit(self, store: WeightStore) -> Stmt:
         """The sums, from zero to their store."""
-        rows, width = self.shape.rows.kernel, self.shape.columns.kernel
-        one_image = self._all_rows if self.whole else self._row_by_row
+        kernel = (self.shape.rows.kernel, self.shape.columns.kernel)
 
         def clear(k: Expr) -> Stmt:
-            return nest.store(self.totals, k, nest.zeros(self.lanes))
+            return nest.store(self.sums, k, nest.zeros(self.group.lanes))
 
-        def store(r: Expr, s: Expr) -> Stmt:
-            total = nest.load(self.totals, r * width + s)
-            return self.store(r, s, self.c0, self.lanes, total)
+        def finish(g: Expr, r: Expr, s: Expr) -> Stmt:
+            chains = [nest.load(self.sums, self._index(g, r, s) + k) for k in range(self.chains)]
+            c0 = self.group.c0 + g * self.group.lanes
+            return store(r, s, c0, self.group.lanes, sum(chains[1:], chains[0]))
 
         return nest.block(
             nest.allocate(self.sums),
-            nest.allocate(self.totals),
-            nest.serial("k", rows * width, clear),
-            nest.serial("n", self.shape.batch, one_image),
-            nest.serial("r", rows, lambda r: nest.serial("s", width, partial(store, r))),
+            nest.serial("k", self.group.most * self.every * self.chains, clear),
+            nest.serial("n", self.shape.batch, self._all_rows if self.whole else self._row_by_row),
+            _loops((self.group.count, *kernel), finish),
         )
 
     def _all_rows(self, n: Expr) -> Stmt:
@@ -190,15 +194,12 @@ class _WeightSums:
         axis = self.shape.rows.forward()
 
         def row(taps: tuple[Tap, ...], i: Expr) -> Stmt:
-            start = i * axis.stride
-            return self._output_row(n, i, [(start + tap.offset, tap.index) for tap in taps])
+            inputs = [(i * axis.stride + tap.offset, nest.const(tap.index)) for tap in taps]
+            return self._output_row(n, i, inputs)
 
-        runs = [run for run in axis.runs(0) if run.taps]
         loops = [nest.serial("i", run.end - run.begin, partial(row, run.taps), run.begin)
-                 for run in runs]  # fmt: skip
-        every = range(self.shape.rows.kernel)
-        totals = [line for r in every for line in self._add_to_totals(nest.const(r), r)]
-        return nest.block(*self._clear(), *loops, *totals)
+                 for run in axis.runs(0) if run.taps]  # fmt: skip
+        return nest.block(*loops) if loops else tirx.Evaluate(0)
 
     def _row_by_row(self, n: Expr) -> Stmt:
         """An image's share of all weights, those of one r after the other."""
@@ -210,66 +211,69 @@ class _WeightSums:
             first, bind_first = nest.bound("first", begin)
 
             def row(i: Expr) -> Stmt:
-                return self._output_row(n, i, [(i * sweep.stride + start, 0)])
+                return self._output_row(n, i, [(i * sweep.stride + start, r)])
 
-            loop = nest.serial("i", end - first, row, first)
-            return nest.block(bind_first, *self._clear(), loop, *self._add_to_totals(r, 0))
+            return nest.block(bind_first, nest.serial("i", end - first, row, first))
 
         return nest.serial("r", sweep.kernel, weights)
 
-    def _output_row(self, n: Expr, i: Expr, inputs: list[tuple[Expr, int]]) -> Stmt:
-        """A row of dy times the input rows it concerns, each with its row of sums."""
+    def _output_row(self, n: Expr, i: Expr, inputs: list[tuple[Expr, Expr]]) -> Stmt:
+        """A row of dy times the input rows it concerns, each given with its r."""
         axis = self.shape.columns.forward()
 
-        def tile(piece: Piece, t: Expr) -> Stmt:
-            return nest.block(*self._register_tile(n, i, inputs, *pixels(axis, piece, t)))
+        def register_tile(piece: Piece, t: Expr, g: Expr) -> Stmt:
+            return self._register_tile(n, i, g, inputs, *pixels(axis, piece, t))
 
-        parts = pieces(axis, self.shape.width)
-        return nest.block(*(nest.serial("j", part.tiles, partial(tile, part)) for part in parts))
+        def channels(piece: Piece, t: Expr) -> Stmt:
+            return nest.serial("channels", self.group.count, partial(register_tile, piece, t))
+
+        cut = pieces(axis, self.shape.registers // 4)
+        return nest.block(*(nest.serial("j", part.tiles, partial(channels, part)) for part in cut))
 
     def _register_tile(
         self,
         n: Expr,
         i: Expr,
-        inputs: list[tuple[Expr, int]],
+        g: Expr,
+        inputs: list[tuple[Expr, Expr]],
         start: Expr,
         outputs: list[Pixel],
-    ) -> list[Stmt]:
+    ) -> Stmt:
         """Neighbouring pixels of dy, each loaded once, times every input pixel, loaded once."""
-        place = (self.c0, self.lanes)
+        place = (self.group.c0 + g * self.group.lanes, self.group.lanes)
         kept = [keep("dy", self.dy_value(n, i, o.column, *place)) for o in outputs]
         statements = [line for made, _ in kept for line in made]
         users: dict[int, list[tuple[int, int]]] = {}
         for j, output in enumerate(outputs):
             for s, column in output.reads:
                 users.setdefault(column, []).append((j, s))
+        width = self.shape.columns.kernel * self.chains
+        share = nest.local("share", len(inputs) * width, self.group.lanes)
+        touched: list[int] = []
         for column in sorted(users):
-            for h, slot in inputs:
+            for row, (h, _) in enumerate(inputs):
                 made, x = keep("x", self.x_value(n, h, start + column, *place))
                 statements += made
-                statements += [self._add(slot, s, j, x * kept[j][1]) for j, s in users[column]]
-        return statements
+                for j, s in users[column]:
+                    k = row * width + s * self.chains + j % self.chains
+                    product, at = x * kept[j][1], nest.const(k)
+                    value = nest.load(share, at) + product if k in touched else product
+                    statements.append(nest.store(share, at, value))
+                    touched.append(k)
+        for k in sorted(set(touched)):
+            at = self._index(g, inputs[k // width][1], nest.const(0)) + k % width
+            total = nest.load(self.sums, at) + nest.load(share, nest.const(k))
+            statements.append(nest.store(self.sums, at, total))
+        return nest.block(nest.allocate(share), *statements)
 
-    def _add(self, slot: int, s: int, turn: int, product: Expr) -> Stmt:
-        """Add to the sum of a weight whose turn it is."""
-        at = self._index(slot, s, turn)
-        return nest.store(self.sums, at, nest.load(self.sums, at) + product)
+    def _index(self, g: Expr, r: Expr, s: Expr) -> Expr:
+        """Where the first chain of a weight lies."""
+        height, width = self.shape.rows.kernel, self.shape.columns.kernel
+        return ((g * height + r) * width + s) * self.chains
 
-    def _index(self, slot: int, s: int, turn: int) -> Expr:
-        weight = slot * self.shape.columns.kernel + s
-        return nest.const(weight * self.chains + turn % self.chains)
 
-    def _clear(self) -> list[Stmt]:
-        zero = nest.zeros(self.lanes)
-        every = range(self.count * self.chains)
-        return [nest.store(self.sums, nest.const(k), zero) for k in every]
-
-    def _add_to_totals(self, r: Expr, slot: int) -> list[Stmt]:
-        """Add the sums of one r to its totals."""
-        width = self.shape.columns.kernel
-        lines = []
-        for s in range(width):
-            chains = [nest.load(self.sums, self._index(slot, s, k)) for k in range(self.chains)]
-            at = r * width + s
-            lines.append(nest.store(self.totals, at, sum(chains, nest.load(self.totals, at))))
-        return lines
+def _loops(extents: tuple[int | Expr, ...], body: Callable[..., Stmt]) -> Stmt:
+    """Nested loops, the first outermost, around ``body`` of their variables."""
+    if not extents:
+        return body()
+    return nest.serial("k", extents[0], lambda k: _loops(extents[1:], partial(body, k)))

@@ -1,9 +1,9 @@
 """Kernels in which every output pixel reduces the window of input pixels it reads (NHWC).
 
-The channels of a tile are the lanes of a vector, all loops over pixels lie inside. The range of a
-kernel counts (image, band of rows, channel tile), the tile fastest, so a band stays in the cache
-while its tiles pass over it and memory is read in order. Rows and columns inside run with all taps
-and without bounds; borders have their own code with exactly the taps that exist.
+A register tile is a few neighbouring pixels by the channels of a vector. The channel tiles of a
+group are the loop around it, and pixels lie outside of that, so memory is read in order. The range
+of a kernel counts (image, band of rows, channel group), the group fastest. Rows and columns inside
+run with all taps and without bounds; borders have their own code with exactly the taps that exist.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tvm.ir.expr import TensorLoad
 
 from pockengine.lower import nest
 from pockengine.lower.nest import Expr, Stmt
-from pockengine.lower.sliding import Gather
+from pockengine.lower.sliding import ChannelGroups, Gather
 from pockengine.lower.window import Axis, Piece, Tap, pieces
 
 
@@ -27,16 +27,16 @@ class Reduction:
 
     Attributes:
         dtypes: types of the state's components.
-        prepare: (c0, lanes) -> statements ahead of a tile's pixels.
+        prepare: (group) -> statements ahead of a channel group's pixels.
         initial: (row tap, column tap, lanes) -> state before the first tap, which is given.
         load: (n, h, w, c0, lanes) -> what is needed of an input pixel; read once for all windows
             of a register tile.
-        combine: (state, loaded, row tap, column tap, c0, lanes) -> state after a tap.
+        combine: (state, loaded, row tap, column tap, tile of the group, lanes) -> state after it.
         finish: (n, oh, ow, c0, lanes, state) -> statements that store an output pixel.
     """
 
     dtypes: tuple[str, ...]
-    prepare: Callable[[Expr, int], Sequence[Stmt]]
+    prepare: Callable[[Group], Sequence[Stmt]]
     initial: Callable[[Expr, Expr, int], tuple[Expr, ...]]
     load: Callable[[Expr, Expr, Expr, Expr, int], tuple[Expr, ...]]
     combine: Callable[[tuple[Expr, ...], tuple[Expr, ...], Expr, Expr, Expr, int], tuple[Expr, ...]]
@@ -44,10 +44,28 @@ class Reduction:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """The channels a unit of work goes over.
+
+    Attributes:
+        c0: the first channel.
+        lanes: lanes of its tiles.
+        count: how many tiles it has.
+        most: most tiles a group of these lanes has.
+    """
+
+    c0: Expr
+    lanes: int
+    count: int | Expr
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Tile:
-    """Where a channel tile's code works: image and first channel."""
+    """Where a register tile's code works: image, channel tile of its group, first channel."""
 
     n: Expr
+    index: Expr
     c0: Expr
     lanes: int
 
@@ -75,40 +93,41 @@ class Pixel:
 
 def gather(shape: Gather, reduction: Reduction, begin: Expr, end: Expr) -> Stmt:
     """The loop nest over the iterations [begin, end) of ``shape.extent``."""
+    groups = shape.groups
 
     def unit(index: Expr) -> Stmt:
-        rest = _divide(index, shape.tiles)
+        rest = _divide(index, groups.count)
         band = _remainder(rest, shape.bands)
         n = _divide(rest, shape.bands)
-        return channel_tiles(
-            _remainder(index, shape.tiles),
-            shape.channels,
-            shape.lanes,
-            lambda c0, lanes: _band(shape, reduction, _Tile(n, c0, lanes), band),
-        )
+        which = _remainder(index, groups.count)
+        return channel_group(which, groups, lambda group: _band(shape, reduction, n, group, band))
 
     return nest.serial("unit", end - begin, unit, begin)
 
 
-def channel_tiles(tile: Expr, channels: int, lanes: int, body: Callable[[Expr, int], Stmt]) -> Stmt:
-    """``body(c0, lanes)`` for one of the channel tiles; the last may have fewer lanes."""
-    full, tail = divmod(channels, lanes)
-    if not tail:
-        return body(tile * lanes, lanes)
-    last = body(nest.const(full * lanes), tail)
+def channel_group(which: Expr, groups: ChannelGroups, body: Callable[[Group], Stmt]) -> Stmt:
+    """``body`` of one of the channel groups; the lanes left over have their own code."""
+    size, full = groups.size, groups.full
+    tail = Group(nest.const(full * groups.lanes), groups.tail, 1, 1)
     if not full:
-        return last
-    return tirx.IfThenElse(tile < full, body(tile * lanes, lanes), last)
+        return body(tail)
+    count: int | Expr = size
+    if full % size:
+        count = tirx.min(full - which * size, nest.const(size))
+    whole = body(Group(which * (size * groups.lanes), groups.lanes, count, size))
+    if not groups.tail:
+        return whole
+    return tirx.IfThenElse(which < groups.count - 1, whole, body(tail))
 
 
-def _band(shape: Gather, reduction: Reduction, tile: _Tile, band: Expr) -> Stmt:
-    """All output pixels of a band for a channel tile."""
+def _band(shape: Gather, reduction: Reduction, n: Expr, group: Group, band: Expr) -> Stmt:
+    """All output pixels of a band for a channel group."""
     rows = shape.rows
-    statements = list(reduction.prepare(tile.c0, tile.lanes))
+    statements = list(reduction.prepare(group))
 
     def row(phase: int, valid: tuple[Tap, ...] | None, q: Expr) -> Stmt:
         index, start = q * rows.period + phase, q * rows.stride
-        return _row(shape, reduction, tile, _Row(index, start, valid, rows.phases[phase]))
+        return _row(shape, reduction, n, group, _Row(index, start, valid, rows.phases[phase]))
 
     for phase, taps in enumerate(rows.phases):
         runs = [(run.begin, run.end, run.taps) for run in rows.runs(phase)]
@@ -128,27 +147,30 @@ def _within(begin: int, end: int, shape: Gather, band: Expr) -> tuple[int | Expr
     return first, last - first
 
 
-def _row(shape: Gather, reduction: Reduction, tile: _Tile, row: _Row) -> Stmt:
-    """An output row: its border tiles and the loop over the inside."""
+def _row(shape: Gather, reduction: Reduction, n: Expr, group: Group, row: _Row) -> Stmt:
+    """An output row: its border tiles and the loop over the inside, each over all channels."""
 
-    def register_tile(piece: Piece, t: Expr) -> Stmt:
+    def register_tile(piece: Piece, t: Expr, g: Expr) -> Stmt:
         start, outputs = pixels(shape.columns, piece, t)
-        kinds = enumerate(reduction.dtypes)
         return _RegisterTile(
             inputs=shape.rows.inputs,
             reduction=reduction,
-            tile=tile,
+            tile=_Tile(n, g, group.c0 + g * group.lanes, group.lanes),
             row=row,
             start=start,
             pixels=outputs,
-            state=[nest.local(f"state{k}", len(outputs), tile.lanes, dtype) for k, dtype in kinds],
+            state=[
+                nest.local(f"state{k}", len(outputs), group.lanes, dtype)
+                for k, dtype in enumerate(reduction.dtypes)
+            ],
         ).emit()
 
+    def channels(piece: Piece, t: Expr) -> Stmt:
+        return nest.serial("channels", group.count, partial(register_tile, piece, t))
+
+    cut = pieces(shape.columns, shape.width)
     return nest.block(
-        *(
-            nest.serial("tile", piece.tiles, partial(register_tile, piece))
-            for piece in pieces(shape.columns, shape.width)
-        )
+        *(nest.serial("tile", piece.tiles, partial(channels, piece)) for piece in cut)
     )
 
 
@@ -231,7 +253,7 @@ class _RegisterTile:
             loaded = tuple(value for _, value in kept)
             for j, s in users[column]:
                 state = self.reduction.combine(
-                    self._state(j), loaded, r, nest.const(s), tile.c0, tile.lanes
+                    self._state(j), loaded, r, nest.const(s), tile.index, tile.lanes
                 )
                 statements += self._assign(j, state)
         return statements

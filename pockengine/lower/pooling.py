@@ -45,7 +45,7 @@ def max_pool(shape: Pool, x_value: PixelValue, store: IndexedStore, begin: Expr,
         return lowest, _index(r, s, width, lanes)
 
     def combine(
-        state: tuple[Expr, ...], x: tuple[Expr, ...], r: Expr, s: Expr, _c0: Expr, lanes: int
+        state: tuple[Expr, ...], x: tuple[Expr, ...], r: Expr, s: Expr, _g: Expr, lanes: int
     ) -> tuple[Expr, ...]:
         wins = tirx.Or(x[0] > state[0], is_nan(x[0]))
         index = tirx.Select(wins, _index(r, s, width, lanes), state[1])
@@ -53,7 +53,7 @@ def max_pool(shape: Pool, x_value: PixelValue, store: IndexedStore, begin: Expr,
 
     reduction = Reduction(
         dtypes=("float32", "int32"),
-        prepare=lambda _c0, _lanes: (),
+        prepare=lambda _group: (),
         initial=initial,
         load=lambda *place: (x_value(*place),),
         combine=combine,
@@ -83,7 +83,7 @@ def max_pool_gradient(
     width = shape.columns.kernel
 
     def combine(
-        state: tuple[Expr, ...], y: tuple[Expr, ...], r: Expr, s: Expr, _c0: Expr, lanes: int
+        state: tuple[Expr, ...], y: tuple[Expr, ...], r: Expr, s: Expr, _g: Expr, lanes: int
     ) -> tuple[Expr, ...]:
         won = y[1] == _index(r, s, width, lanes)
         return (state[0] + tirx.Select(won, y[0], nest.zeros(lanes)),)
@@ -121,7 +121,7 @@ def average_pool(
         return store(n, h, w, c0, lanes, value / nest.splat(share, lanes))
 
     def combine(
-        state: tuple[Expr, ...], x: tuple[Expr, ...], _r: Expr, _s: Expr, _c0: Expr, _lanes: int
+        state: tuple[Expr, ...], x: tuple[Expr, ...], _r: Expr, _s: Expr, _g: Expr, _lanes: int
     ) -> tuple[Expr, ...]:
         return (state[0] + x[0],)
 
@@ -156,7 +156,7 @@ def average_pool_gradient(
         return (dy_value(n, h, w, c0, lanes) / nest.splat(share, lanes),)
 
     def combine(
-        state: tuple[Expr, ...], y: tuple[Expr, ...], _r: Expr, _s: Expr, _c0: Expr, _lanes: int
+        state: tuple[Expr, ...], y: tuple[Expr, ...], _r: Expr, _s: Expr, _g: Expr, _lanes: int
     ) -> tuple[Expr, ...]:
         return (state[0] + y[0],)
 
@@ -171,7 +171,7 @@ def _sum(
     """A reduction whose state is one sum."""
     return Reduction(
         dtypes=("float32",),
-        prepare=lambda _c0, _lanes: (),
+        prepare=lambda _group: (),
         initial=lambda _r, _s, lanes: (nest.zeros(lanes),),
         load=load,
         combine=combine,

@@ -14,8 +14,46 @@ from pockengine.lower.window import Axis, Sweep
 UNROLLED_TAPS = 12
 """Most taps of a window whose code is written out; more are looped over by row."""
 
+_GROUP = 8
 _BAND_BYTES = 1 << 17
 _BAND_PIXELS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelGroups:
+    """Channel tiles, each the lanes of a vector, in groups that a unit of work goes over together.
+
+    The lanes that are left after the last full tile are a group of their own.
+
+    Attributes:
+        channels: channels.
+        lanes: channels of a full tile.
+        most: most full tiles of a group.
+    """
+
+    channels: int
+    lanes: int
+    most: int
+
+    @property
+    def full(self) -> int:
+        """Full tiles."""
+        return self.channels // self.lanes
+
+    @property
+    def tail(self) -> int:
+        """Lanes of the last, narrower tile; 0 if there is none."""
+        return self.channels % self.lanes
+
+    @property
+    def size(self) -> int:
+        """Full tiles of a group; groups are as equal as can be, the last may be smaller."""
+        return max(1, ceil(self.full / max(1, ceil(self.full / self.most))))
+
+    @property
+    def count(self) -> int:
+        """Groups."""
+        return ceil(self.full / self.size) + (self.tail > 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +82,13 @@ class Gather:
         return _most_taps(self.rows) * _most_taps(self.columns) <= UNROLLED_TAPS
 
     @property
-    def tiles(self) -> int:
-        """Channel tiles, a narrower last one included."""
-        return ceil(self.channels / self.lanes)
+    def groups(self) -> ChannelGroups:
+        """The channel tiles."""
+        return ChannelGroups(channels=self.channels, lanes=self.lanes, most=_GROUP)
 
     @property
     def band(self) -> int:
-        """Row periods of a band: enough pixels for a tile to pay, few enough to stay in cache."""
+        """Row periods of a band: enough pixels for weights to pay, few enough to stay in cache."""
         row_bytes = self.columns.inputs * self.channels * 4 * self.rows.stride
         enough = ceil(_BAND_PIXELS / self.columns.outputs / self.rows.period)
         return min(max(_BAND_BYTES // row_bytes, enough, 1), self.rows.periods())
@@ -62,8 +100,8 @@ class Gather:
 
     @property
     def extent(self) -> int:
-        """Iterations of the kernel's range: image, band, channel tile, the tile fastest."""
-        return self.batch * self.bands * self.tiles
+        """Iterations of the kernel's range: image, band, channel group, the group fastest."""
+        return self.batch * self.bands * self.groups.count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +166,14 @@ class Depthwise(Sliding):
 
     @property
     def weight_gradient_extent(self) -> int:
-        """Range of ``weight_gradient``: channel tiles."""
-        return ceil(self.channels / self.lanes)
+        """Range of ``weight_gradient``: channel groups."""
+        return self.weight_groups.count
+
+    @property
+    def weight_groups(self) -> ChannelGroups:
+        """The channel tiles of the weights' gradient: at least two groups, for two threads."""
+        most = min(_GROUP, ceil(self.channels // self.lanes / 2))
+        return ChannelGroups(channels=self.channels, lanes=self.lanes, most=max(1, most))
 
 
 class Pool(Sliding):

@@ -150,7 +150,7 @@ def pieces(axis: Axis, width: int) -> list[Piece]:
     """
     step = max(1, width // axis.period)
     inner = axis.interior()
-    begin = min(ceil(inner.start / step) * step, axis.periods())
+    begin = ceil(inner.start / step) * step
     tiles = max(0, (inner.stop - begin) // step)
     if tiles < 2:
         return _constant(0, axis.outputs, width)

@@ -21,6 +21,7 @@ from pockengine.ir.graph import (
 )
 from pockengine.ir.ops import Kind
 from pockengine.ir.types import Role
+from pockengine.ir.verify import base_of
 
 Order = tuple[int, ...]
 _ACTIVATION: Order = (0, 2, 3, 1)  # (N, C, H, W) stored as NHWC
@@ -110,6 +111,9 @@ def _wishes(
         operands = zip(user.args[:2], _CONVOLUTION[name], strict=False)
         return [(3, order) for operand, order in operands if operand is node]
     if name == "update":
+        # a state lies like the parameter it serves: only parameters have a say
+        if not updates or role_of(base_of(user.args[0])) is not Role.PARAM:
+            return []
         order = storage_order(user.args[0]) if updates and user.args[1] is node else None  # type: ignore[arg-type]
         return [(4, order)] if order else []
     if name == "matmul" and user.args[1] is node:

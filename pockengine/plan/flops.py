@@ -7,7 +7,7 @@ the peak is a share of bandwidth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -117,17 +117,15 @@ def _read_bytes(node: Node) -> int:
 
 def _part(user: Node, operand: Node) -> int:
     name = op_name(user)
-    if name == "slice" or (name == "take_rows" and user.args[0] is operand):
-        return type_of(user).nbytes
     if name == "update" and user.args[0] is operand:
         return 0  # only written
+    if name == "slice":
+        return sum(_part(reader, user) for reader in user.users if reader.op == "call_function")
+    if name == "take_rows" and user.args[0] is operand:
+        return type_of(user).nbytes
     return type_of(operand).nbytes
 
 
 def node_bytes(node: Node) -> int:
     """Bytes of a value and of all that it is computed from, each once."""
-    return type_of(node).nbytes + _total(node.all_input_nodes)
-
-
-def _total(nodes: Iterable[Node]) -> int:
-    return sum(type_of(node).nbytes for node in nodes)
+    return sum(type_of(each).nbytes for each in (node, *node.all_input_nodes))

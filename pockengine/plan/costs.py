@@ -1,0 +1,101 @@
+"""What it costs a machine to compute a value once more, against keeping its bytes.
+
+The rates are those of one core of the host (see ``targets/host.py``) as its kernels reach them:
+register-tiled contractions, depthwise windows that are bound by loads, elementwise ops that run in
+the loops of a kernel that is there anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch.fx import Node
+
+from pockengine.ir.graph import kind_of, op_name, type_of
+from pockengine.ir.ops import Kind
+from pockengine.passes.choose_saved import SavingCosts
+from pockengine.plan.flops import node_bytes, node_flops
+from pockengine.targets import Target, get_target
+
+_DENSE_FLOPS_PER_NS = 90.0
+_STENCIL_FLOPS_PER_NS = 20.0
+_CHEAP_NS = 0.02  # an element of an op that fuses with its reader
+_ELEMENTARY_NS = 0.15  # an element of an exponential and the like
+_REDUCE_NS = 0.1  # an element that a reduction reads
+_MOVE_NS = 0.1  # an element that comes from elsewhere
+_NS_PER_BYTE = 0.25  # what a byte that is kept through the step is worth
+_NEVER_NS = 1e9
+
+_ELEMENTARY = frozenset("exp expm1 log log1p tanh sigmoid erf sin cos pow sqrt rsqrt div".split())
+_NOT_AGAIN = frozenset(("scatter_rows", "cat"))  # kernels of their own
+_FREE = frozenset(("full", "iota"))
+
+
+def saving_costs(target: Target) -> SavingCosts:
+    """The costs that ``passes.choose_saved`` weighs for a target.
+
+    Only their ratio decides, so times are told as if a byte cost what it costs on the host; where a
+    target's rates are not both known, the host's balance of work and traffic stands for it.
+    """
+    scale = _balance(target)
+    return SavingCosts(
+        recompute_ns=lambda node: recompute_ns(node) * scale, ns_per_byte=_NS_PER_BYTE
+    )
+
+
+def _balance(target: Target) -> float:
+    """How much dearer work is than traffic, compared with the host."""
+    host = get_target("host")
+    rates = (host.fma_flops_per_s, host.memory_bytes_per_s)
+    own = (target.fma_flops_per_s, target.memory_bytes_per_s)
+    if None in own or None in rates:
+        return 1.0
+    work, traffic = (there / here for there, here in zip(rates, own, strict=True))  # type: ignore[operator]
+    return work / traffic
+
+
+def recompute_ns(node: Node) -> float:
+    """Nanoseconds on one core of the host to compute a value once more, its operands given."""
+    kind, name = kind_of(node), op_name(node)
+    if name in _NOT_AGAIN or kind in (None, Kind.UPDATE):
+        return _NEVER_NS
+    if name in _FREE:
+        return 0.0
+    assert kind is not None
+    return _RULES[kind](node)
+
+
+def _contraction(node: Node) -> float:
+    rate = _STENCIL_FLOPS_PER_NS if _is_grouped(node) else _DENSE_FLOPS_PER_NS
+    bandwidth = get_target("host").memory_bytes_per_s
+    assert bandwidth is not None
+    return node_flops(node) / rate + node_bytes(node) / bandwidth * 1e9
+
+
+def _is_grouped(node: Node) -> bool:
+    return op_name(node).startswith("conv2d") and node.args[-1] != 1
+
+
+def _elementwise(node: Node) -> float:
+    name = op_name(node)
+    each = _ELEMENTARY_NS if name in _ELEMENTARY else _CHEAP_NS
+    return type_of(node).size * each
+
+
+def _reduction(node: Node) -> float:
+    return _most_elements(node) * _REDUCE_NS
+
+
+def _most_elements(node: Node) -> int:
+    return max(type_of(each).size for each in (node, *node.all_input_nodes))
+
+
+_RULES: dict[Kind, Callable[[Node], float]] = {
+    Kind.MAP: _elementwise,
+    Kind.VIEW: lambda _: 0.0,
+    Kind.MOVE: lambda node: _most_elements(node) * _MOVE_NS,
+    Kind.REDUCE: _reduction,
+    Kind.CONTRACT: _contraction,
+    Kind.STENCIL: _contraction,
+    Kind.INDEX: lambda node: type_of(node).size * _MOVE_NS,
+}
