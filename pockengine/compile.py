@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 from torch.fx import Graph, Node
+from torch.utils import _pytree as pytree
 
-from pockengine.errors import BuildError
 from pockengine.frontend.capture import Batch, Captured, canonical_batch, capture
 from pockengine.frontend.losses import Loss
 from pockengine.ir.graph import (
@@ -45,10 +45,13 @@ from pockengine.passes.pad_convolutions import pad_convolutions
 from pockengine.passes.prune_backward import prune_backward
 from pockengine.passes.simplify import simplify
 from pockengine.passes.slice_channels import slice_channels
+from pockengine.plan.fit import check_fits
 from pockengine.plan.memory import Plan, plan_memory
 from pockengine.runtime.assemble import EntrySource, assemble
 from pockengine.runtime.signature import Signature
 from pockengine.scheme import Channels, Rule, Scheme
+from pockengine.targets import Target, get_target
+from pockengine.targets.host import TARGET as HOST
 from pockengine.trainer import Program, Trainer
 
 Observer: TypeAlias = Callable[[str, str, Graph], None]
@@ -135,15 +138,16 @@ def _recompute_ns(node: Node) -> float:
     return max([type_of(node).size, *sizes]) * _NS_PER_ELEMENT
 
 
-_NOT_AGAIN = ("scatter_rows", "pack_bits", "cat")
+_NOT_AGAIN = ("scatter_rows", "cat")
 SAVING_COSTS = SavingCosts(recompute_ns=_recompute_ns, ns_per_byte=_NS_PER_BYTE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A trainer ahead of code generation: the same for every target.
+    """A trainer ahead of code generation.
 
     Args:
+        target: the machine it is for.
         sources: its entry points, fused.
         plan: its memory.
         signature: what it is called with.
@@ -153,6 +157,7 @@ class Prepared:
         fold: contents of the const region from the model's tensors.
     """
 
+    target: Target
     sources: tuple[EntrySource, ...]
     plan: Plan
     signature: Signature
@@ -187,18 +192,25 @@ def compile(  # noqa: A001 - the product's name for it, as in torch.compile
             ``loss(output, targets)`` that gives a scalar.
         optimizer: ``SGD`` or ``AdamW``; the learning rate is an argument of each step.
         scheme: what to update; by default what the model's ``requires_grad`` says.
-        target: ``"host"``.
+        target: the machine, by its name in ``pockengine.targets``. What is compiled for another
+            than ``"host"`` cannot run here; ``Trainer.export`` writes it for its machine.
         threads: how many work at a step; None for all cores where that pays, else one.
 
     Raises:
         CaptureError: the model or the loss cannot be captured.
         SchemeError: the scheme does not fit the model, or updates nothing.
-        InputError: the optimizer does not fit the model.
-        BuildError: a kernel cannot be built, or another target is named.
+        InputError: the optimizer does not fit the model, or there is no such target.
+        PlanError: the trainer does not fit the target's memory.
+        BuildError: a kernel cannot be built.
     """
-    if target != "host":
-        raise _unknown_target(target)
-    prepared = prepare(model, example_batch, loss=loss, optimizer=optimizer, scheme=scheme)
+    prepared = prepare(
+        model,
+        example_batch,
+        loss=loss,
+        optimizer=optimizer,
+        scheme=scheme,
+        target=get_target(target),
+    )
     return Trainer(link(prepared, model), prepared.captured.tensors, threads)
 
 
@@ -209,9 +221,10 @@ def prepare(
     loss: Loss,
     optimizer: Optimizer,
     scheme: Scheme | Rule | None = None,
+    target: Target = HOST,
     observe: Observer | None = None,
 ) -> Prepared:
-    """All of ``compile`` that does not depend on the target, up to the memory plan.
+    """All of ``compile`` up to the memory plan: of the target, only its memory matters.
 
     Args:
         model: as ``compile``.
@@ -219,6 +232,7 @@ def prepare(
         loss: as ``compile``.
         optimizer: as ``compile``.
         scheme: as ``compile``.
+        target: the machine.
         observe: is shown every graph that a pass makes.
     """
     chosen = (Scheme.from_requires_grad(model) if scheme is None else scheme).resolve(model)
@@ -236,28 +250,40 @@ def prepare(
         EntrySource(name, graph, kernels(graph), _inputs(name, captured))
         for name, graph in graphs.items()
     )
-    plan = plan_memory(graphs, {source.name: works(source.kernels) for source in sources})
+    plan = plan_memory(
+        graphs,
+        {source.name: works(source.graph, source.kernels) for source in sources},
+        target.alignment_bytes,
+    )
+    check_fits(plan, target)
     return Prepared(
+        target=target,
         sources=sources,
         plan=plan,
         signature=_signature(captured, example_batch),
         captured=captured,
         scheme=chosen,
         optimizer=optimizer,
-        fold=_folder(starts, context),
+        fold=_Folder(starts, context),
     )
 
 
 def link(prepared: Prepared, model: nn.Module) -> Program:
-    """The program of a prepared trainer for this host.
+    """The program of a prepared trainer.
 
     Raises:
         BuildError: a kernel cannot be built.
     """
-    built = build_kernels({kernel.text: None for kernel in prepared.kernels}, host_target())
+    target = prepared.target
+    built = build_kernels(
+        {kernel.text: None for kernel in prepared.kernels},
+        host_target() if target.llvm is None else target.llvm,
+        as_objects=target.llvm is not None,
+    )
     descriptor, texts = assemble(prepared.sources, prepared.plan, built)
     aliases = prepared.captured.aliases
     return Program(
+        target=target,
         descriptor=descriptor,
         kernels=tuple(built[text].path for text in texts),
         plan=prepared.plan,
@@ -303,8 +329,6 @@ def _inputs(entry: str, captured: Captured) -> tuple[str, ...]:
 
 
 def _signature(captured: Captured, example_batch: Batch) -> Signature:
-    from torch.utils import _pytree as pytree  # noqa: PLC0415
-
     inputs, targets = canonical_batch(example_batch)
     nodes = placeholders(captured.graph, Role.INPUT, Role.TARGET)
     return Signature(
@@ -318,24 +342,40 @@ def _signature(captured: Captured, example_batch: Batch) -> Signature:
     )
 
 
-def _folder(
-    starts: Mapping[str, Graph], context: Context
-) -> Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]:
-    """The function that gives the const region's contents for the model's tensors."""
-    wanted = set(context.orders)
+class _Folder:
+    """Gives the const region's contents for the model's tensors.
 
-    def fold(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        if tensors is context.tensors:
-            found = context.constants
+    The passes have evaluated them once already, for the tensors that were captured; that is handed
+    out once and then forgotten, so that a trainer does not keep the model's tensors twice.
+
+    Args:
+        starts: each entry point's graph ahead of ``PASSES``.
+        context: as the passes left it.
+    """
+
+    def __init__(self, starts: Mapping[str, Graph], context: Context) -> None:
+        self._starts = starts
+        self._wanted = frozenset(context.orders)
+        self._captured: Mapping[str, Tensor] | None = context.tensors
+        self._constants: Mapping[str, Tensor] = context.constants
+        self._context = replace(context, tensors={}, constants={})
+
+    def __call__(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Contents by name, from tensors by canonical name."""
+        if tensors is self._captured:
+            found, self._captured, self._constants = self._constants, None, {}
         else:
-            found = {}
-            for graph in starts.values():
-                for _, rewrite in SYMBOLIC:
-                    graph = rewrite(graph, context)
-                found.update(fold_constants(graph, tensors)[1])
-        return {name: tensor for name, tensor in found.items() if name in wanted}
+            found = self._evaluate(tensors)
+        return {name: tensor for name, tensor in found.items() if name in self._wanted}
 
-    return fold
+    def _evaluate(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for start in self._starts.values():
+            graph = start
+            for _, rewrite in SYMBOLIC:
+                graph = rewrite(graph, self._context)
+            found.update(fold_constants(graph, tensors)[1])
+        return found
 
 
 def _identity(prepared: Prepared) -> dict[str, str]:
@@ -345,12 +385,3 @@ def _identity(prepared: Prepared) -> dict[str, str]:
         "scheme": hashlib.sha256(scheme.encode()).hexdigest(),
         "optimizer": repr(prepared.optimizer),
     }
-
-
-def _unknown_target(target: str) -> BuildError:
-    return BuildError(
-        where="compile(target=...)",
-        found=repr(target),
-        needed='"host"',
-        remedy="Compile for this host; other machines run what `pockengine.runtime.replay` writes",
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,16 +13,20 @@ import torch
 from torch import Tensor
 
 from pockengine.checkpoint import fingerprint, read_checkpoint, write_checkpoint
-from pockengine.errors import CheckpointError, InputError
+from pockengine.errors import CheckpointError, InputError, TrainError
 from pockengine.ir.types import Region
 from pockengine.lower.cache import load as load_kernel
 from pockengine.plan.memory import Plan
 from pockengine.runtime.descriptor import Descriptor
 from pockengine.runtime.encoding import encode
+from pockengine.runtime.emulate import Replay, emulate
 from pockengine.runtime.engine import Engine
+from pockengine.runtime.export import export
+from pockengine.runtime.image import Image
 from pockengine.runtime.regions import Regions
 from pockengine.runtime.signature import Signature, has_tensors
 from pockengine.runtime.threads import default_threads
+from pockengine.targets import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +34,10 @@ class Program:
     """A compiled trainer but for the contents of its regions.
 
     Args:
+        target: the machine it is for.
         descriptor: its tables.
-        kernels: files of its kernels in the cache, in the descriptor's order.
+        kernels: files of its kernels in the cache, in the descriptor's order; for another target
+            than the host, of object files.
         plan: where its values lie.
         signature: what it is called with.
         names: the model's ``state_dict()`` names -> canonical names.
@@ -40,6 +46,7 @@ class Program:
         identity: what a checkpoint has to agree with besides the frozen values, as text by name.
     """
 
+    target: Target
     descriptor: Descriptor
     kernels: tuple[Path, ...]
     plan: Plan
@@ -69,11 +76,14 @@ class Trainer:
         self._regions.write(program.fold(tensors))
         self._regions.write({name: tensors[name] for name in params})
         self._model_fingerprint: str | None = None
-        const, param, state, arena = self._regions.arrays
         self.threads = _checked_threads(threads)
-        self._engine = Engine(
-            encode(program.descriptor),
-            [load_kernel(path) for path in program.kernels],
+        self._engine = self._open() if program.target.llvm is None else None
+
+    def _open(self) -> Engine:
+        const, param, state, arena = self._regions.arrays
+        return Engine(
+            encode(self._program.descriptor),
+            [load_kernel(path) for path in self._program.kernels],
             const=const,
             param=param,
             state=state,
@@ -93,7 +103,13 @@ class Trainer:
 
     @property
     def engine(self) -> Engine:
-        """The C runtime underneath, to be timed or inspected."""
+        """The C runtime underneath, to be timed or inspected.
+
+        Raises:
+            TrainError: the trainer was compiled for another machine than this host.
+        """
+        if self._engine is None:
+            raise _foreign_machine(self._program.target)
         return self._engine
 
     def step(self, inputs: Any, targets: Any, *, lr: float) -> float:
@@ -114,7 +130,7 @@ class Trainer:
             TrainError: the loss is not finite (nothing was changed), or the trainer is torn.
         """
         arrays = self._batch(inputs, targets)
-        (loss,) = self._engine.run("step", [*arrays, np.array([lr], np.float32)])
+        (loss,) = self.engine.run("step", [*arrays, np.array([lr], np.float32)])
         return float(loss[0])
 
     def predict(self, inputs: Any) -> Any:
@@ -124,12 +140,12 @@ class Trainer:
             InputError: as ``step``.
         """
         signature = self._program.signature
-        outputs = self._engine.run("predict", signature.bind_inputs(inputs))
+        outputs = self.engine.run("predict", signature.bind_inputs(inputs))
         return signature.structured(outputs, as_tensors=has_tensors(inputs))
 
     def evaluate(self, inputs: Any, targets: Any) -> tuple[float, Any]:
         """The loss and the model's output, with nothing changed; InputError as ``step``."""
-        loss, *outputs = self._engine.run("evaluate", self._batch(inputs, targets))
+        loss, *outputs = self.engine.run("evaluate", self._batch(inputs, targets))
         structured = self._program.signature.structured(outputs, as_tensors=has_tensors(inputs))
         return float(loss[0]), structured
 
@@ -159,7 +175,7 @@ class Trainer:
             self._regions.write(contents)
             self._model_fingerprint = None
         self._regions.write({name: found[name] for name in params})
-        self._engine.clear_torn()
+        self._clear_torn()
 
     def _everything(self) -> dict[str, Tensor]:
         """All tensors that were captured, by canonical name."""
@@ -216,7 +232,11 @@ class Trainer:
             if (tensors[name].shape, tensors[name].dtype) != (view.shape, view.dtype):
                 raise _foreign(path, f"its {name} has another shape")
         self._regions.write(tensors)
-        self._engine.clear_torn()
+        self._clear_torn()
+
+    def _clear_torn(self) -> None:
+        if self._engine is not None:
+            self._engine.clear_torn()
 
     def _identity(self) -> dict[str, str]:
         """What a checkpoint has to agree with: the model's frozen values, scheme and optimizer."""
@@ -226,9 +246,53 @@ class Trainer:
             self._model_fingerprint = fingerprint({name: self._tensor(name) for name in frozen})
         return {"model": self._model_fingerprint, **self._program.identity}
 
+    def emulate(
+        self, batches: Sequence[tuple[Any, Any]], *, lr: float, folder: Path | None = None
+    ) -> Replay:
+        """Step through batches under the target's emulator; this trainer itself stays as it is.
+
+        Args:
+            batches: ``(inputs, targets)`` of each step, as ``step`` takes them.
+            lr: the learning rate of all steps.
+            folder: where the program is built; by default one that is deleted again.
+
+        Raises:
+            InputError: a batch does not fit, or the target has no emulator.
+            BuildError: the program does not link or does not fit the machine.
+            TrainError: the emulator is missing, or the program failed in it.
+        """
+        rate = np.array([lr], np.float32)
+        return emulate(
+            self._image(),
+            [[*self._batch(inputs, targets), rate] for inputs, targets in batches],
+            folder,
+        )
+
+    def export(self, folder: str | Path) -> None:
+        """Write the trainer for its machine: a library, data, sources, an example and a README.
+
+        Raises:
+            InputError: the trainer was compiled for the host.
+            BuildError: the library cannot be built or written.
+        """
+        export(self._image(), Path(folder))
+
+    def _image(self) -> Image:
+        """All that another machine needs."""
+        const, param, state, _ = self._regions.arrays
+        return Image(
+            target=self._program.target,
+            descriptor=self._program.descriptor,
+            objects=self._program.kernels,
+            const=const,
+            param=param,
+            state=state,
+        )
+
     def close(self) -> None:
         """End the threads. Steps are refused from now on; ``state_dict`` and ``save`` still work."""
-        self._engine.close()
+        if self._engine is not None:
+            self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -253,6 +317,15 @@ def _checked_threads(threads: int | None) -> int:
             remedy="Leave it out to use all cores where that pays",
         )
     return threads
+
+
+def _foreign_machine(target: Target) -> TrainError:
+    return TrainError(
+        where=f"trainer for {target.name}",
+        found="its kernels are code for another machine",
+        needed='only what is compiled for target="host" runs here',
+        remedy="`export(folder)` writes it for its machine, `emulate` runs it under an emulator",
+    )
 
 
 def _some(names: list[str]) -> str:

@@ -17,32 +17,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
-from torch import Tensor, nn
+from data import Data, image_data, text_data
+from torch import nn
 
-from pockengine.tasks import (
-    bert_vocabulary,
-    encode_texts,
-    load_task,
-    mini_lm,
-    mobilenet_v2,
-    prepare_images,
-    take,
-)
+from pockengine.tasks import bert_vocabulary, load_task, mini_lm, mobilenet_v2, take
 
 BATCH = 8
 IMAGE_SIZE = 128
 TOKENS = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Data:
-    """Inputs as the model takes them, and labels int64 ``(N,)``."""
-
-    train_inputs: tuple[Tensor, ...]
-    train_labels: Tensor
-    test_inputs: tuple[Tensor, ...]
-    test_labels: Tensor
-    classes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,37 +39,15 @@ class Result:
     step_ms: float
 
 
-def openclipart_data(seed: int = 0) -> Data:
+def openclipart_data() -> Data:
     """Return clip-art drawings of eight topics at 128 px."""
-    task = load_task("openclipart", size=IMAGE_SIZE, seed=seed)
-    train, test = (
-        (torch.from_numpy(prepare_images(images, size=IMAGE_SIZE)),)
-        for images in (task.train_inputs, task.test_inputs)
-    )
-    return Data(
-        train_inputs=train,
-        train_labels=torch.from_numpy(task.train_labels),
-        test_inputs=test,
-        test_labels=torch.from_numpy(task.test_labels),
-        classes=len(task.classes),
-    )
+    return image_data(load_task("openclipart", size=IMAGE_SIZE), IMAGE_SIZE)
 
 
-def movie_data(seed: int = 0) -> Data:
+def movie_data() -> Data:
     """Return 600 + 200 film snippets, negative and positive, 64 tokens each."""
-    task = take(load_task("sentiment-movie", seed=seed), train=600, test=200, seed=seed)
-    vocabulary = bert_vocabulary()
-    train, test = (
-        tuple(torch.from_numpy(part) for part in encode_texts(texts, vocabulary, TOKENS))
-        for texts in (task.train_inputs, task.test_inputs)
-    )
-    return Data(
-        train_inputs=train,
-        train_labels=torch.from_numpy(task.train_labels),
-        test_inputs=test,
-        test_labels=torch.from_numpy(task.test_labels),
-        classes=len(task.classes),
-    )
+    task = take(load_task("sentiment-movie"), train=600, test=200)
+    return text_data(task, bert_vocabulary(), TOKENS)
 
 
 MODELS: dict[str, tuple[Callable[[], Data], Callable[[int], nn.Module], str, int]] = {

@@ -23,7 +23,10 @@ from torch._functorch._aot_autograd.descriptors import (
     PlainAOTOutput,
 )
 from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
+from torch._guards import TracingContext, tracing
+from torch._subclasses import FakeTensorMode
 from torch.fx import Graph, Node
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from pockengine.errors import CaptureError
@@ -37,6 +40,7 @@ _WHOLE = (  # ops the vocabulary holds whole, or says better than their decompos
     torch.ops.aten.embedding_dense_backward,
     torch.ops.aten.select_backward,
     torch.ops.aten.slice_backward,
+    torch.ops.aten.roll,
 )
 _ALSO = (
     torch.ops.aten.native_layer_norm,
@@ -45,6 +49,11 @@ _ALSO = (
     torch.ops.aten._log_softmax,  # noqa: SLF001
     torch.ops.aten.gelu,
     torch.ops.aten.addmv,
+    torch.ops.aten.elu,
+    torch.ops.aten.elu_backward,
+    torch.ops.aten.leaky_relu,
+    torch.ops.aten.leaky_relu_backward,
+    torch.ops.aten.linalg_vector_norm,
 )
 
 
@@ -74,7 +83,7 @@ class Captured:
 
 
 class _WithLoss(nn.Module):
-    """The model and its loss as one module; the outputs are detached, so only the loss differentiates."""
+    """The model and its loss as one; the outputs are detached: only the loss differentiates."""
 
     def __init__(self, model: nn.Module, loss: Any) -> None:
         super().__init__()
@@ -84,18 +93,31 @@ class _WithLoss(nn.Module):
 
     def forward(self, inputs: Any, targets: Any) -> tuple[Tensor, ...]:
         output = self.model(**inputs) if isinstance(inputs, dict) else self.model(*inputs)
-        loss = self.loss(output, targets)
+        loss = _scalar(self.loss(output, targets))
         leaves, self.output_spec = pytree.tree_flatten(output)
         return loss, *(leaf.detach() for leaf in leaves if isinstance(leaf, Tensor))
 
 
+def _scalar(loss: Any) -> Tensor:
+    """A loss of one element without axes."""
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return loss.reshape(())
+    found = f"a tensor of {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+    raise CaptureError(
+        where="compile(loss=...)",
+        found=found,
+        needed="a loss that gives a scalar",
+        remedy="Reduce it: reduction='mean' in PyTorch's losses, or .mean() in your own",
+    )
+
+
 def canonical_batch(batch: Batch) -> tuple[Any, Any]:
-    """(inputs, targets) as they are traced: inputs a tuple of arguments or a dict of keywords, all tensors.
+    """(inputs, targets) as they are traced: inputs a tuple or a dict of keywords, all tensors.
 
     Raises:
         CaptureError: the batch is not a pair.
     """
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:  # noqa: PLR2004 - a pair
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise CaptureError(
             where="compile(example_batch)",
             found=f"{type(batch).__name__}"
@@ -154,33 +176,40 @@ def _everything_trains(model: nn.Module) -> Iterator[None]:
     """Every floating-point parameter requires a gradient inside; as before outside."""
     frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
     for parameter in frozen:
-        parameter.requires_grad_(True)  # noqa: FBT003 - torch's signature
+        parameter.requires_grad_(True)
     try:
         yield
     finally:
         for parameter in frozen:
-            parameter.requires_grad_(False)  # noqa: FBT003 - torch's signature
+            parameter.requires_grad_(False)
 
 
 def _decompositions() -> dict[Any, Any]:
     table = {**core_aten_decompositions(), **get_decompositions(_ALSO)}
-    whole = {getattr(packet, name) for packet in _WHOLE for name in packet.overloads()}
+    whole = {getattr(packet, name) for packet in _WHOLE for name in packet.overloads()}  # type: ignore[no-untyped-call]
     return {op: rule for op, rule in table.items() if op not in whole}
 
 
 def _trace(wrapper: _WithLoss, batch: tuple[Any, Any]) -> torch.fx.GraphModule:
-    math = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
     try:
-        with contextlib.ExitStack() as stack, math, warnings.catch_warnings():
+        with contextlib.ExitStack() as stack, warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))  # recurrent nets unroll
+            # a tensor that is neither parameter nor buffer becomes a constant
+            mode = FakeTensorMode(allow_non_fake_inputs=True)
+            stack.enter_context(tracing(TracingContext(mode)))
             joint = aot_export_joint_with_descriptors(
                 stack, wrapper, batch, decompositions=_decompositions()
             )
             return joint.graph_module
+    except CaptureError:
+        raise
     except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), "")
         raise CaptureError(
             where=f"capture of {type(wrapper.model).__name__}",
-            found=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}",
+            found=f"{type(error).__name__}: {first}",
             needed="a model that torch.export can trace and a loss that gives a scalar",
             remedy="Run loss(model(x), y).backward() in PyTorch with the example batch first; "
             "avoid control flow that depends on values",
@@ -224,7 +253,7 @@ class _Roles:
         found = {_canonical(name): t.detach() for name, t in self._owned.items()}
         found.update({n: t for n, t in module.named_buffers() if isinstance(t, Tensor)})
         for node in module.graph.find_nodes(op="get_attr"):
-            found[str(node.target)] = torch.fx.graph_module._get_attr(module, str(node.target))  # type: ignore[attr-defined]  # noqa: SLF001
+            found[str(node.target)] = torch.fx.graph_module._get_attr(module, str(node.target))  # noqa: SLF001
         return found
 
     def _name(self, raw: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.fx import Graph, Node
@@ -50,7 +50,7 @@ def legalize(
                 named[name or ""] = _placeholder(to, node, name)
             values[node] = named[name or ""]
         elif node.op == "get_attr":
-            constant = torch.fx.graph_module._get_attr(module, str(node.target))  # type: ignore[attr-defined]  # noqa: SLF001
+            constant = torch.fx.graph_module._get_attr(module, str(node.target))  # noqa: SLF001
             typed = TensorType(tuple(constant.shape), DType.of(constant.dtype))
             values[node] = placeholder(to.graph, str(node.target), typed, Role.CONST)
         elif node.op == "call_function":
@@ -96,13 +96,14 @@ def _role(node: Node, name: str) -> Role:
         return Role.PARAM
     if type(node.meta["desc"]).__name__ == "BufferAOTInput":
         return Role.CONST
-    return Role.TARGET if name.split(".")[0] == "target" else Role.INPUT
+    return Role.TARGET if name.split(".", maxsplit=1)[0] == "target" else Role.INPUT
 
 
 def _call(to: Legalizer, node: Node, values: Mapping[Node, Value]) -> Value:
     args, kwargs = torch.fx.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
     if getattr(node.target, "__name__", "") == "getitem":
-        return args[0][args[1]]
+        found, place = cast("tuple[tuple[Value, ...], int]", args)
+        return found[place]
     return RULES[_op_name(node)](to, *args, **kwargs)
 
 

@@ -28,7 +28,7 @@ LOSSES: dict[str, Callable[[Any, Any], Tensor]] = {
 def loss_function(loss: Loss) -> Callable[[Any, Any], Tensor]:
     """The callable that a loss stands for.
 
-    Options (label smoothing, class weights, ignore_index, pos_weight) come with PyTorch's own modules:
+    Options (label smoothing, class weights, ignore_index, pos_weight) come with PyTorch's modules:
     ``torch.nn.CrossEntropyLoss(label_smoothing=0.1)``.
 
     Raises:

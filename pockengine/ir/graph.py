@@ -142,11 +142,40 @@ def emit(graph: Graph, op: str, *args: Argument, scope: str = "", **kwargs: Argu
     row = OPS[op]
     arguments = tuple(_frozen(argument) for argument in args)
     keywords = {key: _frozen(argument) for key, argument in kwargs.items()}
-    node = graph.call_function(row.reference, arguments, keywords, name=op)
+    node = _append(graph, "call_function", row.reference, arguments, keywords, op)
     node.meta["type"] = infer(row, arguments, keywords)
     if scope:
         node.meta["scope"] = scope
     return node
+
+
+def _append(
+    graph: Graph,
+    kind: str,
+    target: Any,
+    args: tuple[Argument, ...],
+    kwargs: Mapping[str, Argument],
+    name: str,
+) -> Node:
+    """Append a node.
+
+    Its arguments are set afterwards: given at once, torch searches them for symbols, which takes
+    longer than all the rest.
+    """
+    node = graph.create_node(kind, target, name=name)
+    node.args = args
+    if kwargs:
+        node.kwargs = dict(kwargs)
+    return node
+
+
+def copy_node(graph: Graph, node: Node, place: Callable[[Node], Argument]) -> Node:
+    """Append a copy of a node of another graph."""
+    args = torch.fx.map_arg(node.args, place)
+    kwargs = torch.fx.map_arg(node.kwargs, place)
+    copied = _append(graph, node.op, node.target, args, kwargs, node.name)
+    copied.meta = dict(node.meta)
+    return copied
 
 
 def infer(row: Op, args: tuple[Argument, ...], kwargs: Mapping[str, Argument]) -> TensorType:
@@ -176,23 +205,25 @@ def _typed(argument: Argument) -> Argument:
         return tuple(_typed(item) for item in argument)
     if isinstance(argument, Node):
         found = type_of(argument)
-        return TensorType(found.shape, found.dtype)
-    # 1, 1.0 and True are equal keys but not equal dtypes
-    return _Literal(argument, type(argument))
+        stored = found.order or found.quantization is not None
+        return TensorType(found.shape, found.dtype) if stored else found
+    return _Literal((argument, type(argument)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Literal:
-    value: Argument
-    kind: type
+class _Literal(tuple[Any, type]):
+    """A value and its type: 1, 1.0 and True are equal keys but not equal dtypes."""
+
+    __slots__ = ()
 
 
 def _meta(argument: Argument) -> Argument:
+    if isinstance(argument, _Literal):
+        return cast("Argument", argument[0])
     if isinstance(argument, tuple):
         return tuple(_meta(item) for item in argument)
     if isinstance(argument, TensorType):
         return torch.empty(argument.shape, dtype=argument.dtype.torch, device="meta")
-    return argument.value if isinstance(argument, _Literal) else argument
+    return argument
 
 
 def _identifier(name: str) -> str:
@@ -267,7 +298,7 @@ def rebuild(
             break
         made = visit(new, node, moved) if visit and node.op == "call_function" else None
         if made is None:
-            made = new.node_copy(node, place.__getitem__)
+            made = copy_node(new, node, place.__getitem__)
         place[node] = made
     found = outputs_of(graph).mapped(place.__getitem__)
     set_outputs(new, outputs(found) if outputs else found)

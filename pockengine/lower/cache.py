@@ -158,6 +158,21 @@ def load(path: Path) -> int:
         raise _unusable(path, str(error)) from error
 
 
+def read_payload(path: Path) -> bytes:
+    """What an entry holds.
+
+    Raises:
+        BuildError: the file is missing or damaged.
+    """
+    try:
+        payload = _payload(path.read_bytes())
+    except OSError as error:
+        raise _unusable(path, str(error)) from error
+    if payload is None:
+        raise _unusable(path, "wrong checksum")
+    return payload
+
+
 @functools.cache
 def _map(path: Path, _inode: int, _time: int) -> int:
     image = path.read_bytes()

@@ -108,6 +108,7 @@ def _lower(func: tirx.PrimFunc, target: Any, name: str) -> Any:
     import tvm  # noqa: PLC0415
 
     passes = tvm.tirx.transform
+    narrow = str(target.attrs.get("mtriple", "")).startswith(_NARROW_ARCHITECTURES)
     sequence = [
         passes.BindTarget(target.with_host(target)),
         passes.FlattenBuffer(),
@@ -115,13 +116,28 @@ def _lower(func: tirx.PrimFunc, target: Any, name: str) -> Any:
         passes.UnrollLoop(),
         passes.StmtSimplify(),
     ]
-    if str(target.attrs.get("mtriple", "")).startswith(_NARROW_ARCHITECTURES):
+    if narrow:
         sequence.append(passes.NarrowDataType(32))
     sequence.append(passes.LowerIntrin())
-    module = tvm.IRModule({name: func})
+    module = tvm.IRModule({name: _narrowed(func) if narrow else func})
     for step in sequence:
         module = step(module)
     return module
+
+
+def _narrowed(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """The range in int32, which ``NarrowDataType`` cannot know: 64-bit division is a library call."""
+    from tvm import tirx  # noqa: PLC0415
+    from tvm.ir import PrimType  # noqa: PLC0415
+
+    wide = [each for each in func.params if each.ty == PrimType("int64")]
+    short = [tirx.Var(each.name, "int32") for each in wide]
+    values = {each: tirx.Cast("int64", new) for each, new in zip(wide, short, strict=True)}
+    binds = [
+        tirx.Bind(new, tirx.Cast("int32", each)) for each, new in zip(wide, short, strict=True)
+    ]
+    body = tirx.stmt_functor.substitute(func.body, values)
+    return func.with_body(tirx.SeqStmt([*binds, body]))
 
 
 def _object_bytes(library: Any) -> bytes:

@@ -18,8 +18,9 @@ from pockengine.lower.products import (
     Product,
     anchor_of,
     geometry,
-    is_direct,
+    packs_left,
     products,
+    reads_in_place,
     runs_along_steps,
 )
 from pockengine.lower.tiles import TileParameters
@@ -53,7 +54,7 @@ def contract_body(
         if product.empty:
             parts.append((product.rows, _zero_nest(product, tail, tiles.vector_lanes)))
             continue
-        work = _contraction(graph, buffers, product, tail)
+        work = _contraction(graph, buffers, product, tail, tiles)
         cut = geometry(graph, product, tiles)
         parts.append((cut.extent, _nest(work, cut)))
     if len(parts) == 1:
@@ -99,11 +100,11 @@ def _expr(place: Any) -> Expr:
 
 
 def _contraction(
-    graph: Graph, buffers: Mapping[Node, Buffer], product: Product, tail: _Tail
+    graph: Graph, buffers: Mapping[Node, Buffer], product: Product, tail: _Tail, tiles: TileParameters
 ) -> Contraction:
     inside = frozenset(calls(graph))
     along = runs_along_steps(graph, product)
-    direct = is_direct(graph, product)
+    direct = reads_in_place(graph, product, tiles)
 
     def right(batch: Expr, steps: Sequence[Expr], column: Expr, lanes: int) -> Expr:
         place = product.right_place(split_inline, batch, steps, column)
@@ -121,6 +122,7 @@ def _contraction(
             buffer=buffers[base_of(product.left)],
             base=lambda batch, row: _expr(product.left_row(split_inline, batch, row)),
             offset=lambda steps: _expr(product.left_step(steps)),
+            packed=packs_left(product, tiles),
         ),
         right=Right(value=right, direct=direct, along_reduction=along and not direct),
         store=tail.store,

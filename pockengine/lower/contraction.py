@@ -45,11 +45,14 @@ class Left:
         buffer: flat float32 buffer.
         base: (batch, row) -> element offset; evaluated once per row of a tile.
         offset: reduction variables -> element offset, common to all rows.
+        packed: rows lie next to each other but steps far apart (a transposed operand): a unit first
+            copies its rows to a scratch of [step][row], which all its panels read.
     """
 
     buffer: Buffer
     base: Callable[[Expr, Expr], Expr]
     offset: Callable[[Sequence[Expr]], Expr]
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,7 @@ class Contraction:
             columns=self.columns,
             reduction=math.prod(self.reduction),
             packed=not self.right.direct,
+            left_packed=self.left.packed,
             row_period=self.row_period,
         )
 
@@ -154,6 +158,8 @@ class _Unit:
         self.sums = local("sums", geometry.group_panels * geometry.block_rows * columns)
         steps = geometry.chunk or math.prod(work.reduction)
         self.packed = local("packed", steps * columns)
+        self.first_row = self.block * const(geometry.block_tiles * geometry.row_tile)
+        self.left_rows = local("rows", math.prod(work.reduction) * geometry.block_rows)
 
     def emit(self) -> Stmt:
         """The whole unit."""
@@ -161,6 +167,8 @@ class _Unit:
             self.prologue.append(allocate(self.packed))
         if not self.geometry.chunk:
             steps = Steps((), const(0), self.work.reduction)
+            if self.work.left.packed:
+                self.prologue += [allocate(self.left_rows), self._pack_left(steps)]
             return block(*self.prologue, *self._panels(lambda panel: self._multiply(panel, steps)))
         self.prologue.append(allocate(self.sums))
         return block(
@@ -168,6 +176,26 @@ class _Unit:
             *self._panels(self._clear),
             self._chunks(lambda steps: block(*self._panels(lambda p: self._multiply(p, steps)))),
             *self._panels(self._finish),
+        )
+
+    def _pack_left(self, steps: Steps) -> Stmt:
+        """The unit's rows of the left operand, copied to [step][row]."""
+        left, width = self.work.left, const(self.geometry.block_rows)
+
+        def copy(step: Expr, offset: Expr, row: Expr, height: int) -> Stmt:
+            origin = left.base(self.batch, row) + offset
+            goal = step * width + (row - self.first_row)
+            lanes = [1 << bit for bit in range(height.bit_length()) if height >> bit & 1]
+            starts = [sum(lanes[:i]) for i in range(len(lanes))]
+            return block(
+                *(
+                    store(self.left_rows, goal + const(at), load(left.buffer, origin + const(at), n), n)
+                    for at, n in zip(starts, lanes, strict=True)
+                )
+            )
+
+        return steps.loops(
+            lambda k, step: self._rows(lambda row, height: copy(step, left.offset(k), row, height))
         )
 
     def _let(self, name: str, value: Expr) -> Expr:
@@ -288,6 +316,8 @@ class _Unit:
     def _bases(self, row: Expr, height: int) -> tuple[list[Stmt], list[Expr]]:
         """Offset of each row of ``left``, as a constant from the first row's where that is one."""
         base = self.work.left.base
+        if self.work.left.packed:
+            base = lambda _, at: at - self.first_row  # noqa: E731 - within the scratch
         first, statement = bound("base", base(self.batch, row))
         statements, bases = [statement], [first]
         for i in range(1, height):
@@ -316,9 +346,12 @@ class _Unit:
             variable, statement = bound("right", self._vector(panel, k, step, start, lanes))
             vectors.append(variable)
             statements.append(statement)
-        offset = self.work.left.offset(k)
+        left = self.work.left
+        source, offset = left.buffer, left.offset(k)
+        if left.packed:
+            source, offset = self.left_rows, step * const(self.geometry.block_rows)
         for i, base in enumerate(bases):
-            element, statement = bound("left", load(self.work.left.buffer, base + offset))
+            element, statement = bound("left", load(source, base + offset))
             statements.append(statement)
             for total, vector, lanes in zip(sums, vectors, panel.lanes, strict=True):
                 term = splat(element, lanes) * vector

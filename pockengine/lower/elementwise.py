@@ -48,10 +48,35 @@ def convert(value: Expr, source: DType, wanted: DType, lanes: int) -> Expr:
         return value
     if wanted is DType.BOOL:
         return tirx.Not(tirx.EQ(value, constant(0, source, lanes)))
+    if source is DType.I64 and wanted.is_float:
+        return _float_of(value, lanes)
     kind = COMPUTE[wanted] if lanes == 1 else f"{COMPUTE[wanted]}x{lanes}"
     if source is DType.BOOL:
         return tirx.Select(value, constant(1, wanted, lanes), constant(0, wanted, lanes))
     return tirx.Cast(kind, value)
+
+
+def _float_of(value: Expr, lanes: int) -> Expr:
+    """float32 of an int64, rounded once, without the library call that 32-bit processors make of it.
+
+    Two halves of 24 bits are exact in float32, so only their sum rounds. Beyond 48 bits the lowest 15
+    are shifted out; one bit keeps whether any was set, which is all that rounding needs of them.
+    """
+
+    def whole(number: int) -> Expr:
+        return constant(number, DType.I64, lanes)
+
+    def real(part: Expr) -> Expr:
+        narrow, wide = ("int32", "float32") if lanes == 1 else (f"int32x{lanes}", f"float32x{lanes}")
+        return tirx.Cast(wide, tirx.Cast(narrow, part))
+
+    is_big = tirx.Or(tirx.GE(value, whole(1 << 48)), tirx.LT(value, whole(-(1 << 48))))
+    lost = tirx.Select(tirx.EQ(value & whole(0x7FFF), whole(0)), whole(0), whole(1))
+    small = tirx.Select(is_big, (value >> whole(15)) | lost, value)
+    upper = tirx.Mul(real(small >> whole(24)), constant(1 << 24, DType.F32, lanes))
+    total = tirx.Add(upper, real(small & whole(0xFFFFFF)))
+    scale = tirx.Select(is_big, constant(1 << 15, DType.F32, lanes), constant(1, DType.F32, lanes))
+    return tirx.Mul(total, scale)
 
 
 def _div(a: Expr, b: Expr) -> Expr:

@@ -14,7 +14,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pockengine.errors import BuildError
@@ -85,6 +85,44 @@ def build_executable(
     return output
 
 
+def build_object_file(
+    source: Path, *, triple: str, output: Path, flags: Sequence[str] = ()
+) -> Path:
+    """One C file compiled for another machine, unlinked and for small size.
+
+    Args:
+        source: the C file.
+        triple: the target as zig names it.
+        output: where the object file is written; replaced whole or not at all.
+        flags: further flags, such as ``-mcpu=cortex_m7``.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        BuildError: the compiler refused; its messages are in ``found``.
+    """
+    _compile(["-target", triple, "-Os", "-c", *_COMMON_FLAGS, *flags, str(source)], output)
+    return output
+
+
+def build_archive(objects: Sequence[Path], output: Path) -> Path:
+    """A static library, the same bytes for the same objects.
+
+    Args:
+        objects: object files of one target.
+        output: the library; replaced whole or not at all.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        BuildError: the archiver refused.
+    """
+    _run(lambda built: ["ar", "rcsD", built, *map(str, objects)], output)
+    return output
+
+
 def _key(sources: Sequence[Path], flags: Sequence[str]) -> str:
     """Sixteen hex digits of everything that decides the bytes of the library."""
     headers = {header for source in sources for header in source.parent.glob("*.h")}
@@ -102,18 +140,23 @@ def _machine() -> tuple[str, ...]:
 
 
 def _compile(arguments: Sequence[str], output: Path) -> None:
-    """Run ``zig cc`` into a temporary folder beside ``output``, then rename into place."""
+    """Run ``zig cc``; what it makes becomes ``output``."""
+    _run(lambda built: ["cc", *arguments, "-o", built], output)
+
+
+def _run(command_for: Callable[[str], list[str]], output: Path) -> None:
+    """Run a tool of zig into a temporary folder beside ``output``, then rename into place."""
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as folder:
         built = Path(folder) / output.name
-        command = [sys.executable, "-m", "ziglang", "cc", *arguments, "-o", str(built)]
+        command = [sys.executable, "-m", "ziglang", *command_for(str(built))]
         done = subprocess.run(
             command, env=_environment(), capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise BuildError(
                 where=f"building {output.name}",
-                found=f"zig cc stopped with {done.returncode}: {done.stderr.strip()}",
-                needed="C that compiles and links for the target",
+                found=f"zig {command[3]} stopped with {done.returncode}: {done.stderr.strip()}",
+                needed="what compiles and links for the target",
                 remedy=f"The command was: {' '.join(command[1:])}",
             )
         built.replace(output)

@@ -89,6 +89,40 @@ def is_direct(graph: Graph, product: Product) -> bool:
     return found is not None and (found.strides[product.right_axis] == 1 or product.columns == 1)
 
 
+_FEW_ROWS = 48  # below which a copy of an operand costs more than it saves
+_NEAR = 8  # scratches: an operand up to this size stays in the second-level cache as it lies
+
+
+def reads_in_place(graph: Graph, product: Product, tiles: TileParameters) -> bool:
+    """Whether the right operand is read where it lies: contiguous columns, and small or read rarely."""
+    if not is_direct(graph, product):
+        return False
+    found = _stored(graph, product.right)
+    assert found is not None
+    spread = found.strides[product.step_axis] * 4 * prod(product.reduction)
+    return spread <= _NEAR * tiles.scratch_bytes or product.rows < _FEW_ROWS
+
+
+def packs_left(product: Product, tiles: TileParameters) -> bool:
+    """Whether the left operand's rows are copied: next to each other, with many steps far apart."""
+    steps = prod(product.reduction)
+    if len(product.reduction) > 1 or min(product.rows, product.columns, steps) < _FEW_ROWS:
+        return False
+    first, second = (product.left_row(_whole, 0, row) for row in (0, 1))
+    spread = product.left_step((1,)) * 4 * steps
+    fits = steps * 16 * 4 <= tiles.scratch_bytes
+    return second - first == 1 and spread > _NEAR * tiles.scratch_bytes and fits
+
+
+def _whole(flat: int, extents: Sequence[int]) -> Place:
+    """A flat number as one index an axis, in plain integers."""
+    places = []
+    for extent in reversed(extents):
+        places.append(flat % extent)
+        flat //= extent
+    return tuple(reversed(places))
+
+
 def runs_along_steps(graph: Graph, product: Product) -> bool:
     """Whether the right operand's reduction steps, not its columns, are next to each other."""
     strides = _any_access(graph, product.right).strides
@@ -141,7 +175,8 @@ def geometry(graph: Graph, product: Product, tiles: TileParameters) -> Geometry:
         rows=product.rows,
         columns=product.columns,
         reduction=max(1, prod(product.reduction)),
-        packed=not is_direct(graph, product),
+        packed=not reads_in_place(graph, product, tiles),
+        left_packed=packs_left(product, tiles),
         row_period=product.row_period,
     )
 

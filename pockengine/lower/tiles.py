@@ -153,6 +153,7 @@ def contraction_geometry(
     columns: int,
     reduction: int,
     packed: bool,
+    left_packed: bool = False,
     row_period: int = 0,
 ) -> Geometry:
     """Cut ``out[batch, rows, columns] = sum over reduction`` into tiles.
@@ -164,6 +165,7 @@ def contraction_geometry(
         columns: N.
         reduction: K, all reduction loops together.
         packed: the right operand is copied into a scratch panel before use.
+        left_packed: so are the rows of the left one, once for all panels of a unit.
         row_period: rows follow each other at one stride only within this many (an image line); 0
             if everywhere.
     """
@@ -175,8 +177,10 @@ def contraction_geometry(
     panel_columns = width if panels else columns
     panel_count = panels + bool(tail)
     block_rows = _block_rows(tiles, work, panel_count)
+    if left_packed:
+        block_rows = max(row_tile, min(tiles.row_block, tiles.scratch_bytes // (4 * reduction)))
     chunk = _chunk(tiles, work, panel_columns, min(rows, block_rows))
-    group_panels = 1
+    group_panels = panel_count if left_packed else 1
     if chunk and packed:
         block_rows = min(block_rows, tiles.scratch_bytes // (4 * panel_columns) - row_tile)
     elif chunk:

@@ -14,6 +14,7 @@ from pockengine.ir.forward import forward_values
 from pockengine.ir.graph import (
     ancestors,
     calls,
+    copy_node,
     kind_of,
     op_name,
     outputs_of,
@@ -159,7 +160,7 @@ def _clone(graph: Graph, forward: set[Node], again: set[Node]) -> Graph:
                 return clone(packed.args[0])  # type: ignore[arg-type]  # no bits needed in between
             for source in original.all_input_nodes:
                 clone(source)
-            return new.node_copy(original, clone)
+            return copy_node(new, original, clone)
 
         return copy(node)
 

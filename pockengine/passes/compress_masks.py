@@ -9,13 +9,12 @@ from torch.fx import Graph, Node
 from pockengine.ir.forward import forward_values
 from pockengine.ir.graph import (
     Argument,
-    ancestors,
     calls,
+    copy_node,
     emit,
     is_op,
     kind_of,
     op_name,
-    outputs_of,
     rebuild,
     scope_of,
     type_of,
@@ -69,14 +68,14 @@ def compress_masks(graph: Graph) -> Graph:
 
     def visit(new: Graph, node: Node, moved: Callable[[Argument], Argument]) -> Node | None:
         if node in masks.packed:
-            made = new.node_copy(node, moved)
+            made = copy_node(new, node, moved)
             axis, scope = _innermost(node), scope_of(node)
             bits = emit(new, "pack_bits", made, axis, scope=scope)
             extent = type_of(node).shape[axis]
             unpacked[made] = emit(new, "unpack_bits", bits, axis, extent, scope=scope)
             return made
         if masks.reads_bits(node):
-            return new.node_copy(node, lambda old: unpacked.get(moved(old), moved(old)))
+            return copy_node(new, node, lambda old: unpacked.get(moved(old), moved(old)))
         return None
 
     return rebuild(graph, visit)

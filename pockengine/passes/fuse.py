@@ -44,12 +44,12 @@ _CAN_WAIT = ("unpack_bits", "take_rows")  # besides elementwise ops
 def fuse(graph: Graph) -> Graph:
     """Number every stored or computed node with its group, and bring groups together in the order.
 
-    An elementwise op joins the group of the latest producer whose loops visit its elements: the tail of
-    a contraction, a map, or rows that share a reduction (softmax and layer normalization become one
-    group). One without such a producer waits and joins its first reader's group. Values that only
-    feed a column reduction, or only the weight side of a contraction, are computed inside it; column
-    reductions of one value become one group. An update waits for every other reader of its target.
-    Views have no group: they are ways to read.
+    An elementwise op joins the group of the latest producer whose loops visit its elements: the
+    tail of a contraction, a map, or rows that share a reduction (softmax and layer normalization
+    become one group). One without such a producer waits and joins its first reader's group; a map
+    joins a group that reads it. Values that only feed a column reduction, or only the weight side
+    of a contraction, are computed inside it; column reductions of one value become one group. An
+    update waits for every other reader of its target. Views have no group: they are ways to read.
 
     Not fused: scatters, bit packing and concatenation stand alone; the backward pass does not join
     groups of the forward pass, for it would keep more than ``choose_saved`` chose; what row
@@ -85,7 +85,7 @@ class _Builder:
             self._absorb(group)
 
     def _row_bound(self) -> set[Node]:
-        """Nodes that row reductions read, themselves or through elementwise ops of the same shape."""
+        """Nodes that row reductions read, directly or through elementwise ops of the same shape."""
         found: set[Node] = set()
         for node in reversed(list(calls(self.graph))):
             for reader in self.readers[node]:
@@ -94,7 +94,7 @@ class _Builder:
                     found.add(node)
         return found
 
-    # --- nodes that are computed inside their one reader --------------------------------------------
+    # --- nodes that are computed inside their one reader ------------------------------------------
 
     def _delayed(self) -> set[Node]:
         found: set[Node] = set()
@@ -132,7 +132,7 @@ class _Builder:
         size = type_of(node).size
         return sum(type_of(operand).size >= size for operand in node.all_input_nodes) <= 1
 
-    # --- nodes that wait for a reader ----------------------------------------------------------------
+    # --- nodes that wait for a reader -------------------------------------------------------------
 
     def _can_wait(self, node: Node) -> bool:
         return kind_of(node) is Kind.MAP or op_name(node) in _CAN_WAIT
@@ -155,11 +155,10 @@ class _Builder:
         """A waiting node that the node needs, but cannot take along."""
         for operand in node.all_input_nodes:
             base = base_of(operand)
-            if base in self.waiting and (
-                node in self.delayed or not self._comes_along(operand, node)
-            ):
+            waits = base in self.waiting
+            if waits and (node in self.delayed or not self._comes_along(operand, node)):
                 return base
-            inner = self._left_behind(base) if base in self.waiting or base in self.delayed else None
+            inner = self._left_behind(base) if waits or base in self.delayed else None
             if inner is not None:
                 return inner
         return None
@@ -173,7 +172,7 @@ class _Builder:
                 found += [n for n in self._taken(base) if n not in found]
         return [*found, node]
 
-    # --- groups --------------------------------------------------------------------------------------
+    # --- groups -----------------------------------------------------------------------------------
 
     def place(self, node: Node) -> None:
         """Put a node, and what it takes along, into a group."""
@@ -252,7 +251,7 @@ class _Builder:
         return all(prod(type_of(guest).shape) == prod(domain) for guest in guests)
 
     def _fits(self, group: Group, taken: list[Node], needs: set[Group]) -> bool:
-        """Whether a group can take a node with its company, and nothing comes to wait for itself."""
+        """Whether a group can take a node and its company without coming to wait for itself."""
         if any(n in self.waiting and not self._accepts(group, n) for n in taken[:-1]):
             return False
         if any(group in other.before for other in needs):
@@ -288,7 +287,7 @@ class _Builder:
             and _count_operands(guest.nodes + host.nodes) <= MOST_OPERANDS
         )
 
-    # --- what a group accepts ------------------------------------------------------------------------
+    # --- what a group accepts ---------------------------------------------------------------------
 
     def _accepts(self, group: Group, node: Node) -> bool:
         if group.form == "alone" or op_name(node) in ALONE:

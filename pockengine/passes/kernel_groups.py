@@ -78,7 +78,7 @@ def form(node: Node) -> tuple[str, tuple[int, ...], int]:
 
 
 def _is_depthwise(node: Node) -> bool:
-    return op_name(node).startswith("conv2d") and node.args[-1] != 1
+    return op_name(node).startswith("conv2d") and bool(node.args[-1] != 1)
 
 
 def is_weight_side(reader: Node, node: Node) -> bool:

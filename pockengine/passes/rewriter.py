@@ -10,7 +10,14 @@ from typing import cast
 
 from torch.fx import Graph, Node
 
-from pockengine.ir.graph import Argument, emit, op_name, scope_of, type_of
+from pockengine.ir.graph import (
+    Argument,
+    copy_node,
+    emit,
+    op_name,
+    scope_of,
+    type_of,
+)
 from pockengine.ir.ops import OPS
 
 _COMMUTATIVE = frozenset(
@@ -52,7 +59,7 @@ class Rewriter:
 
     def keep(self, node: Node, moved: Callable[[Argument], Argument]) -> Node:
         """Copy an old call as it is, so that later calls may share it."""
-        copied = self.graph.node_copy(node, moved)
+        copied = copy_node(self.graph, node, moved)
         if not type_of(node).order:
             self._made.setdefault(_key(op_name(node), copied.args, copied.kwargs), copied)
         return copied

@@ -24,7 +24,8 @@ from pockengine.plan.order import Task, lifetimes, order
 from pockengine.plan.ownership import Work, check_ownership
 from pockengine.plan.pack import pack
 
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+ALIGNMENT = 64
+"""Of every value on a host, in bytes: a cache line, and the widest vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,12 @@ class EntryPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Bytes by region of a trainer, where its values lie, and the plan of each entry point."""
+    """Bytes by region of a trainer, where its values lie, and the plan of each entry point.
 
+    All offsets are multiples of ``alignment_bytes``, if the regions' first bytes are.
+    """
+
+    alignment_bytes: int
     arena_bytes: int
     lower_bound_bytes: int
     const_bytes: int
@@ -99,19 +104,27 @@ class Plan:
         return self.const_bytes, self.param_bytes, self.state_bytes, self.arena_bytes
 
 
-def plan_memory(graphs: Mapping[str, Graph], works: Mapping[str, Sequence[Work]]) -> Plan:
+def plan_memory(
+    graphs: Mapping[str, Graph],
+    works: Mapping[str, Sequence[Work]],
+    alignment_bytes: int = ALIGNMENT,
+) -> Plan:
     """Place every value of a trainer.
 
     Args:
         graphs: fused graphs by entry point, over the same parameters, constants and state.
         works: the kernels of each, in the fused order.
+        alignment_bytes: of every value, a power of two.
 
     Raises:
         PlanError: the graphs disagree on how a value is stored, or a plan failed its check.
     """
-    entries = {name: plan_entry(graph, works[name]) for name, graph in graphs.items()}
-    places, sizes = _places(graphs.values())
+    entries = {
+        name: plan_entry(graph, works[name], alignment_bytes) for name, graph in graphs.items()
+    }
+    places, sizes = _places(graphs.values(), alignment_bytes)
     return Plan(
+        alignment_bytes=alignment_bytes,
         arena_bytes=max((entry.arena_bytes for entry in entries.values()), default=0),
         lower_bound_bytes=max((entry.lower_bound_bytes for entry in entries.values()), default=0),
         const_bytes=sizes[Region.CONST],
@@ -123,7 +136,9 @@ def plan_memory(graphs: Mapping[str, Graph], works: Mapping[str, Sequence[Work]]
     )
 
 
-def _places(graphs: Iterable[Graph]) -> tuple[dict[str, Place], dict[Region, int]]:
+def _places(
+    graphs: Iterable[Graph], alignment_bytes: int
+) -> tuple[dict[str, Place], dict[Region, int]]:
     """Everything that persists, in sequence in its region."""
     places: dict[str, Place] = {}
     sizes = dict.fromkeys((Region.CONST, Region.PARAM, Region.STATE), 0)
@@ -134,14 +149,14 @@ def _places(graphs: Iterable[Graph]) -> tuple[dict[str, Place], dict[Region, int
             name, kind, region = name_of(node), type_of(node), role.region
             made = Place(region, sizes[region], kind)
             if places.setdefault(name, made) is made:
-                sizes[region] += _aligned(kind.nbytes)
+                sizes[region] += _aligned(kind.nbytes, alignment_bytes)
             elif (places[name].region, places[name].type) != (region, kind):
                 raise _disagreement(name, places[name], made)
     return places, sizes
 
 
-def _aligned(nbytes: int) -> int:
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+def _aligned(nbytes: int, alignment_bytes: int) -> int:
+    return -(-nbytes // alignment_bytes) * alignment_bytes
 
 
 def _disagreement(name: str, one: Place, other: Place) -> PlanError:
@@ -154,20 +169,24 @@ def _disagreement(name: str, one: Place, other: Place) -> PlanError:
     )
 
 
-def plan_entry(graph: Graph, works: Sequence[Work]) -> EntryPlan:
+def plan_entry(
+    graph: Graph, works: Sequence[Work], alignment_bytes: int = ALIGNMENT
+) -> EntryPlan:
     """Order the kernels of one entry point and place its transient values.
 
     Args:
         graph: fused; its loss and outputs are dense (``copy_outputs``).
         works: its kernels, in the fused order.
+        alignment_bytes: of every value, a power of two.
 
     Raises:
         PlanError: updates and the loss wait for each other, or the plan failed its check.
     """
     problem = _Problem(graph, works)
     ordered = [problem.sequence[i] for i in problem.order]
-    packing = pack(problem.buffers, alignment=ALIGNMENT)
-    check(problem.buffers, packing.offsets, packing.peak)
+    buffers = problem.buffers(alignment_bytes)
+    packing = pack(buffers, alignment=alignment_bytes)
+    check(buffers, packing.offsets, packing.peak)
     offsets = {node: packing.offsets[problem.owner(node).name] for node in problem.values}
     check_ownership([works[i] for i in ordered], problem.inputs, problem.yielded, offsets)
     commits = [step for step, index in enumerate(ordered) if works[index].updates]
@@ -176,7 +195,7 @@ def plan_entry(graph: Graph, works: Sequence[Work]) -> EntryPlan:
         commit=commits[0] if commits else -1,
         values=tuple(problem.told(node, offsets[node]) for node in problem.values),
         offsets=offsets,
-        arena_bytes=_aligned(packing.peak),
+        arena_bytes=_aligned(packing.peak, alignment_bytes),
         lower_bound_bytes=packing.lower_bound,
         saved_bytes=sum(type_of(node).nbytes for node in saved_values(graph)),
     )
@@ -211,7 +230,6 @@ class _Problem:
         self._root = list(range(len(self.values)))
         for step, place in enumerate(self.order):
             self._share(works[self.sequence[place]], step)
-        self.buffers = self._merged()
 
     def _share(self, work: Work, step: int) -> None:
         """Let what a kernel writes take over the bytes of what it is the last to read."""
@@ -225,7 +243,7 @@ class _Problem:
                     self._root[target] = self._root[source]
                     taken |= {read, write}
 
-    def _merged(self) -> list[Buffer]:
+    def buffers(self, alignment_bytes: int) -> list[Buffer]:
         """One buffer for all values that share bytes."""
         spans: dict[int, tuple[int, int]] = {}
         for index, root in enumerate(self._root):
@@ -238,7 +256,7 @@ class _Problem:
                 lower=lower,
                 upper=upper,
                 size=self._sizes[root],
-                alignment=ALIGNMENT,
+                alignment=alignment_bytes,
             )
             for root, (lower, upper) in spans.items()
         ]

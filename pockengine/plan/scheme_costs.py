@@ -104,6 +104,7 @@ class SchemeCosts:
         self._depends = self._spread()
         whole = [0, *(c for name, c in self._heads.items() if not name.endswith(SLICED))]
         self._only_sliced = ~self._needed[:, whole].any(axis=1)
+        self._products = {name: self._weight_products(found.gradients[name]) for name in self._nominal}
 
     def _lay_out(self, joint: Graph, costs: SavingCosts) -> None:
         """One array per property of a node, and the edges from operands to readers."""
@@ -117,6 +118,7 @@ class SchemeCosts:
         needed = ancestors((outputs_of(joint).loss,))
         self._keep = np.array([_keep(n, costs, extra=n not in needed) for n in nodes], np.float64)
         self._again = np.array([_again(node, costs) for node in nodes], np.float64)
+        self._generated = np.array([op_name(node) in ("full", "iota") for node in nodes])
         self._base = np.array([place[base_of(node)] for node in nodes])
         self._operands = [[place[x] for x in node.all_input_nodes] for node in nodes]
         edges = [(source, index) for index, all_ in enumerate(self._operands) for source in all_]
@@ -136,6 +138,17 @@ class SchemeCosts:
             for source in self._operands[index]:
                 needed[source] |= needed[index]
         return needed
+
+    def _weight_products(self, gradient: Node) -> list[int]:
+        """The contractions that a weight's whole gradient ends in."""
+        found, stack = [], [self._place[gradient]]
+        while stack:
+            index = stack.pop()
+            if self._contracts[index]:
+                found.append(index)
+            else:
+                stack += [x for x in self._operands[index] if not self._forward[x]]
+        return found
 
     def _spread(self) -> NDArray[np.bool_]:
         """Which parameters each node is computed from, and in the last column whether a batch."""
@@ -190,7 +203,11 @@ class SchemeCosts:
         alive = self._needed[:, [0, *whole]].any(axis=1)
         scale = np.ones(len(alive))
         for name, part in parts.items():
-            if part is not None:
+            if part is None:
+                continue
+            if alive[self._products[name]].all():  # BatchNorm's scale needs it whole
+                alive = alive | self._needed[:, self._heads[name]]
+            else:
                 needed = self._needed[:, self._heads[name + SLICED]]
                 share = part.count / self._nominal[name].count
                 own = needed & self._only_sliced
@@ -258,7 +275,7 @@ class SchemeCosts:
     def _const_bytes(self, chosen: _Selection) -> int:
         """What constants the computed nodes read, each stored once."""
         computed = chosen.alive & ~chosen.const
-        edge = chosen.const[self._sources] & computed[self._readers]
+        edge = (chosen.const & ~self._generated)[self._sources] & computed[self._readers]
         return sum(_aligned(int(self._bytes[x])) for x in np.unique(self._base[self._sources[edge]]))
 
     def _state_bytes(self, parts: Mapping[str, Channels | None]) -> int:

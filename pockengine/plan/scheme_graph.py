@@ -10,13 +10,11 @@ from torch.fx import Graph, Node
 
 from pockengine.ir.graph import (
     Outputs,
+    calls,
     kind_of,
     outputs_of,
     placeholders,
     rebuild,
-    role_of,
-    name_of,
-    type_of,
 )
 from pockengine.ir.ops import Kind
 from pockengine.ir.types import Role
@@ -48,6 +46,9 @@ class Sliceable:
 def scheme_graph(graph: Graph, model: nn.Module) -> tuple[Graph, Mapping[str, Sliceable]]:
     """The joint graph as ``choose_saved`` would meet it, with sliced gradients beside whole ones.
 
+    Slices are taken after BatchNorm is folded, so that they share nothing with the whole gradient
+    of the same weight, which the gradient of BatchNorm's scale may need.
+
     Args:
         graph: the joint graph of all parameters, as captured.
         model: the module that was captured.
@@ -55,19 +56,13 @@ def scheme_graph(graph: Graph, model: nn.Module) -> tuple[Graph, Mapping[str, Sl
     Returns:
         The graph, and by canonical name the weights whose sliced gradient it has.
     """
-    found = _sliceable(graph, model)
-    joint = rebuild(graph, outputs=lambda outputs: _both(outputs, found))
+    joint = rebuild(graph, outputs=lambda found: Outputs(found.loss, (), found.gradients))
+    joint = decompose_batch_norm(fold_batch_norm(joint))
+    found = _sliceable(joint, model)
+    joint = rebuild(joint, outputs=lambda outputs: _both(outputs, found))
     channels = {name + SLICED: Channels(x.axis, x.count) for name, x in found.items()}
     joint = slice_channels(joint, channels)
-    for rewrite in (
-        fold_batch_norm,
-        decompose_batch_norm,
-        simplify,
-        pad_convolutions,
-        compress_masks,
-    ):
-        joint = rewrite(joint)
-    return joint, found
+    return compress_masks(pad_convolutions(simplify(joint))), found
 
 
 def _sliceable(graph: Graph, model: nn.Module) -> dict[str, Sliceable]:
@@ -85,15 +80,27 @@ def _sliceable(graph: Graph, model: nn.Module) -> dict[str, Sliceable]:
 
 def _both(found: Outputs, sliceable: Mapping[str, Sliceable]) -> Outputs:
     """The loss and all gradients; those of sliceable weights once more, by calls of their own."""
-    copies = {name + SLICED: _copy(found.gradients[name]) for name in sliceable}
+    batch = _of_batch(found.nodes[0].graph)
+
+    def copied(node: Node) -> Node:
+        if node not in batch:
+            return node
+        whole = kind_of(node) in (Kind.CONTRACT, Kind.INDEX)
+        return node.graph.node_copy(node, _same if whole else copied)
+
+    copies = {name + SLICED: copied(found.gradients[name]) for name in sliceable}
     return Outputs(found.loss, (), {**found.gradients, **copies})
 
 
-def _copy(node: Node) -> Node:
-    """A value computed anew, from its contraction on, so that a slice can move through it."""
-    if node.op != "call_function":
-        return node
-    graph = node.graph
-    if kind_of(node) in (Kind.CONTRACT, Kind.INDEX):
-        return graph.node_copy(node)
-    return graph.node_copy(node, _copy)
+def _of_batch(graph: Graph) -> set[Node]:
+    """The calls that depend on the batch, not on parameters alone."""
+    found: set[Node] = set(placeholders(graph, Role.INPUT, Role.TARGET))
+    inputs = frozenset(found)
+    for node in calls(graph):
+        if any(operand in found for operand in node.all_input_nodes):
+            found.add(node)
+    return found - inputs
+
+
+def _same(node: Node) -> Node:
+    return node

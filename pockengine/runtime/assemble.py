@@ -73,6 +73,7 @@ def assemble(
             calls.append(Call(number[kernel.text], operands, cut.extent, cut.grain))
     descriptor = Descriptor(
         region_bytes=plan.region_bytes,
+        region_alignment=plan.alignment_bytes,
         kernels=tuple(kernel_name(text) for text in texts),
         calls=tuple(calls),
         entries=tuple(entries),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 from functools import cache
@@ -80,6 +81,9 @@ def library() -> ctypes.CDLL:
     return runtime
 
 
+_HUGE_PAGES = 8 << 20  # bytes of a region from which fewer, larger pages are asked for
+
+
 def allocate(nbytes: int, alignment: int = 64) -> NDArray[np.uint8]:
     """Zeroed memory for a region; pages never touched cost nothing, a forked process has its own.
 
@@ -89,6 +93,9 @@ def allocate(nbytes: int, alignment: int = 64) -> NDArray[np.uint8]:
     """
     room = max(nbytes + max(alignment - mmap.PAGESIZE, 0), 1)
     pages = mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if room >= _HUGE_PAGES and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them does as well, a little slower
+            pages.madvise(mmap.MADV_HUGEPAGE)
     whole = np.frombuffer(pages, dtype=np.uint8)
     start = -whole.ctypes.data % alignment
     return whole[start : start + nbytes]

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pockengine.errors import PlanError
+from pockengine.errors import BuildError, PlanError
 from pockengine.lower.link import build_executable
 from pockengine.runtime.descriptor import Descriptor, Entry
 from pockengine.runtime.encoding import encode
 from pockengine.runtime.library import CORE, CSRC
 from pockengine.runtime.ports import BoundPort
+from pockengine.targets import Target
 
 _ALIGNMENT = 16  # of each input within the embedded batches, in bytes
 _SOURCES = (CSRC / "replay.c", CSRC / "bare" / "memory.c", *CORE)
@@ -65,7 +66,7 @@ def write_replay(
         _embed(path, "descriptor", encode(descriptor), descriptor.region_alignment, "const "),
         _embed(path, "batches", batches, _ALIGNMENT, "const "),
         *(_region(path, descriptor, index, images) for index in range(len(_REGIONS))),
-        _kernel_table(descriptor),
+        kernel_table(descriptor),
         _input_table(offsets),
         _output_table(entry),
         _summary(len(descriptor.kernels), len(entry.inputs), len(inputs_per_step)),
@@ -124,6 +125,33 @@ def build_cortex_m_replay(
     )
 
 
+def build_replay(path: Path, objects: Sequence[Path], target: Target, output: Path) -> Path:
+    """Link what `write_replay` wrote for a target: a Linux program, or one for a Cortex-M board.
+
+    Args:
+        path: the written C file.
+        objects: the kernels' object files.
+        target: the machine.
+        output: the program.
+
+    Raises:
+        BuildError: nothing links for the target, or the program does not compile, link or fit.
+    """
+    if target.zig_triple is None:
+        raise BuildError(
+            where=f"replay for {target.name}",
+            found="the target names no system to link for",
+            needed="a target with a triple",
+            remedy="Use the trainer as it is, or name another target.",
+        )
+    if "linux" in target.zig_triple:
+        flags = () if target.zig_cpu is None else (f"-mcpu={target.zig_cpu}",)
+        return build_linux_replay(
+            path, objects, triple=target.zig_triple, output=output, flags=flags
+        )
+    return build_cortex_m_replay(path, objects, output=output, cpu=str(target.zig_cpu))
+
+
 def _step_entry(descriptor: Descriptor) -> Entry:
     for entry in descriptor.entries:
         if entry.name == "step" and entry.outputs:
@@ -175,7 +203,7 @@ def _region(
     return _embed(path, name, data, alignment, "const " if index == 0 else "")
 
 
-def _kernel_table(descriptor: Descriptor) -> str:
+def kernel_table(descriptor: Descriptor) -> str:
     """True prototypes, as WebAssembly needs them."""
     arity = {call.kernel: len(call.operands) for call in descriptor.calls}
     lines = [

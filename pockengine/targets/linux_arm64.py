@@ -15,6 +15,7 @@ TARGET = Target(
         "mattr": ["+neon"],
     },
     zig_triple="aarch64-linux-musl",
+    emulator=("qemu-aarch64-static",),
     pointer_bits=64,
     alignment_bytes=64,
     sources={"pointer_bits": ABI_64, "alignment_bytes": CACHE_LINE},

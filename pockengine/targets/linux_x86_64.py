@@ -15,6 +15,7 @@ TARGET = Target(
         "mattr": ["+avx2", "+fma", "+f16c", "+bmi", "+bmi2", "+popcnt"],
     },
     zig_triple="x86_64-linux-musl",
+    emulator=(),
     pointer_bits=64,
     alignment_bytes=64,
     sources={"pointer_bits": ABI_64, "alignment_bytes": CACHE_LINE},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pockengine.targets.emulators import MPS2_AN386
 from pockengine.targets.sources import ABI_32, DOUBLE_WORD, POET, SD_CARD
 from pockengine.targets.target import Target
 
@@ -17,6 +18,7 @@ TARGET = Target(
     },
     zig_triple="thumb-freestanding-eabihf",
     zig_cpu="cortex_m4+vfp4d16sp",
+    emulator=MPS2_AN386,
     pointer_bits=32,
     alignment_bytes=8,
     sram_bytes=256 << 10,

@@ -20,6 +20,7 @@ TARGET = Target(
     },
     zig_triple="aarch64-linux-musl",
     zig_cpu="cortex_a72",
+    emulator=("qemu-aarch64-static", "-cpu", "cortex-a72"),
     pointer_bits=64,
     alignment_bytes=64,
     dram_bytes=2 << 30,

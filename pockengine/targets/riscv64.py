@@ -17,6 +17,7 @@ TARGET = Target(
     },
     zig_triple="riscv64-linux-musl",
     zig_cpu="generic_rv64+m+a+f+d+c+v",
+    emulator=("qemu-riscv64-static", "-cpu", "rv64,v=true,vlen=128"),
     pointer_bits=64,
     alignment_bytes=64,
     sources={"pointer_bits": ABI_64, "alignment_bytes": CACHE_LINE},

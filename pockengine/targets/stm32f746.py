@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pockengine.targets.emulators import MPS2_AN500
 from pockengine.targets.sources import ABI_32, DOUBLE_WORD, TTE
 from pockengine.targets.target import Target
 
@@ -17,6 +18,7 @@ TARGET = Target(
     },
     zig_triple="thumb-freestanding-eabihf",
     zig_cpu="cortex_m7+fp_armv8d16sp",
+    emulator=MPS2_AN500,
     pointer_bits=32,
     alignment_bytes=8,
     flash_bytes=1 << 20,

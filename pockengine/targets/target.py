@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
-_WORDS = ("name", "description", "llvm", "zig_triple", "zig_cpu", "sources")
+_WORDS = ("name", "description", "llvm", "zig_triple", "zig_cpu", "emulator", "sources")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,8 @@ class Target:
             features ``lower.features.host_target`` reads.
         zig_triple: what ``zig cc`` calls the system; None where nothing is linked.
         zig_cpu: what ``zig cc`` calls the processor; None for the triple's baseline.
+        emulator: command that runs a program of this machine here, and takes its path as the last
+            argument; empty where the program runs by itself, None where nothing can run it.
         pointer_bits: of an address.
         alignment_bytes: of every region and of every value in one.
         flash_bytes: read-only memory for code and frozen values.
@@ -47,6 +49,7 @@ class Target:
     llvm: Mapping[str, Any] | None
     zig_triple: str | None
     zig_cpu: str | None = None
+    emulator: tuple[str, ...] | None = None
     pointer_bits: int
     alignment_bytes: int
     flash_bytes: int | None = None

@@ -52,6 +52,28 @@ _RULES = {
         "%a: i64[2x3] = mul(%i, 2)\n%r: f32[2x3] = mul(%a, 0.5)",
         "mul mul",
     ),
+    "a factor of a view of a sum": (
+        (
+            "%a: f32[2x3] = add(%x, %y)\n%b: f32[3x2] = permute(%a, (1, 0))\n"
+            "%r: f32[3x2] = mul(%b, 2.0)"
+        ),
+        "add mul permute",
+    ),
+    "a factor of a view that is read twice": (
+        (
+            "%a: f32[2x3] = add(%x, %y)\n%b: f32[6] = reshape(%a, (6,))\n"
+            "%c: f32[6] = mul(%b, 2.0)\n%r: f32[6] = add(%b, %c)"
+        ),
+        "add reshape mul add",
+    ),
+    "merged batch axes": (
+        (
+            "%a: f32[1x2x3x1] = reshape(%x, (1, 2, 3, 1))\n"
+            "%b: f32[1x3x2x1] = permute(%a, (0, 2, 1, 3))\n%c: f32[3x2x1] = reshape(%b, (3, 2, 1))\n"
+            "%d: f32[3x2x2] = expand(%one, (3, 2, 2))\n%r: f32[3x2x1] = matmul(%d, %c)"
+        ),
+        "reshape permute matmul reshape",
+    ),
     "a constant operand": (_FULL + "%r: f32[2x3] = pow(%x, %c)", "pow"),
     "a constant operand that gives the shape stays": (
         "%c: f32[2x3] = full((2, 3), 2.0, 'f32')\n%r: f32[2x3] = mul(%c, %one)",

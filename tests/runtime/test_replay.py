@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-import struct
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +15,7 @@ import pytest
 from pockengine.errors import BuildError, PlanError
 from pockengine.lower.link import build_executable
 from pockengine.runtime.descriptor import Descriptor
+from pockengine.runtime.emulate import parse_replay
 from pockengine.runtime.engine import Engine
 from pockengine.runtime.library import allocate
 from pockengine.runtime.replay import build_cortex_m_replay, build_linux_replay, write_replay
@@ -46,17 +46,12 @@ def _expected(open_toy: Callable[..., Engine]) -> list[float]:
     return [float(run[0][0]) for run in runs]
 
 
-def _output(*command: str | Path) -> list[str]:
+def _output(*command: str | Path) -> str:
     if shutil.which(command[0]) is None:
         pytest.skip(f"there is no {command[0]}")
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout.split("\n")[:-1]
-
-
-def _losses(lines: list[str]) -> list[float]:
-    bits = [bytes.fromhex(line.removeprefix("loss 0x")) for line in lines]
-    return [struct.unpack(">f", each)[0] for each in bits]
+    return ran.stdout
 
 
 def _toy_object(folder: Path, triple: str, *flags: str) -> Path:
@@ -75,7 +70,7 @@ def test_linux(tmp_path: Path, open_toy: Callable[..., Engine], machine: str) ->
     toy = _toy_object(tmp_path, triple)
     program = build_linux_replay(_write(tmp_path), [toy], triple=triple, output=tmp_path / "replay")
     emulator = () if machine == platform.machine() else (f"qemu-{machine}-static",)
-    np.testing.assert_allclose(_losses(_output(*emulator, program)), _expected(open_toy), rtol=1e-5)
+    np.testing.assert_allclose(parse_replay(_output(*emulator, program)).losses, _expected(open_toy), rtol=1e-5)
 
 
 def test_cortex_m7(tmp_path: Path, open_toy: Callable[..., Engine]) -> None:
@@ -83,8 +78,10 @@ def test_cortex_m7(tmp_path: Path, open_toy: Callable[..., Engine]) -> None:
     output = tmp_path / "replay.elf"
     elf = build_cortex_m_replay(_write(tmp_path), [_m7_object(tmp_path)], output=output)
     machine = ("qemu-system-arm", "-M", "mps2-an500", *CONSOLE.split())
-    lines = _output(*machine, "-kernel", elf)
-    np.testing.assert_allclose(_losses(lines), _expected(open_toy), rtol=1e-5)
+    replay = parse_replay(_output(*machine, "-kernel", elf))
+    np.testing.assert_allclose(replay.losses, _expected(open_toy), rtol=1e-5)
+    assert replay.stack_bytes is not None
+    assert 100 < replay.stack_bytes < 2048
 
 
 def test_too_big_for_the_board(tmp_path: Path) -> None:

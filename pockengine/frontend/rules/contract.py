@@ -46,7 +46,7 @@ class _Convolution:
     ) -> None:
         if rank not in (3, 4):
             raise NotImplementedError(f"convolution with {rank - 2} spatial axes")
-        self.flat = rank == 3  # noqa: PLR2004 - (N, C, L)
+        self.flat = rank == 3
         stride, padding, dilation = (_pair(v, self.flat) for v in (stride, padding, dilation))
         if self.flat:
             stride, dilation, padding = (1, stride[1]), (1, dilation[1]), (0, padding[1])
@@ -64,13 +64,13 @@ class _Convolution:
         return to.reshape(x, (*shape[:2], shape[3])) if self.flat else x
 
 
-def _pair(values: Sequence[int], flat: bool) -> tuple[int, int]:  # noqa: FBT001
+def _pair(values: Sequence[int], flat: bool) -> tuple[int, int]:
     full = list(values) * (2 if len(values) == 1 else 1)
     return (1, full[-1]) if flat else (full[0], full[1])
 
 
 @rule("convolution.default")
-def _convolution(
+def _convolution(  # noqa: PLR0913, PLR0917 - ATen's arguments
     to: Legalizer,
     x: Node,
     weight: Node,
@@ -96,7 +96,7 @@ def _convolution(
 
 
 @rule("convolution_backward.default")
-def _convolution_backward(
+def _convolution_backward(  # noqa: PLR0913, PLR0917 - ATen's arguments
     to: Legalizer,
     grad: Node,
     x: Node,

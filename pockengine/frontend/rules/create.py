@@ -26,9 +26,14 @@ def _scalar_tensor(to: Legalizer, value: float, **_: Value) -> Value:
     return _full(to, value)
 
 
-@rule("zeros_like.default", "zeros.default", "new_zeros.default", "empty_like.default")
+@rule("zeros_like.default", "zeros.default", "new_zeros.default")
 def _zeros(to: Legalizer, *_: Value, **__: Value) -> Value:
     return _full(to, 0)
+
+
+@rule("empty_like.default", "empty.memory_format", "new_empty.default", "new_empty_strided.default")
+def _empty(to: Legalizer, *_: Value, **__: Value) -> Value:
+    return _full(to, 0)  # whoever reads it has written it
 
 
 @rule("ones_like.default", "ones.default", "new_ones.default")
@@ -38,7 +43,7 @@ def _ones(to: Legalizer, *_: Value, **__: Value) -> Value:
 
 @rule("arange.start_step", "arange.default", "arange.start")
 def _arange(to: Legalizer, *args: float, **_: Value) -> Value:
-    start, step = (args[0] if len(args) > 1 else 0), (args[2] if len(args) > 2 else 1)  # noqa: PLR2004
+    start, step = (args[0] if len(args) > 1 else 0), (args[2] if len(args) > 2 else 1)
     index = to.cast(to.emit("iota", to.shape, 0), to.dtype)
     if step != 1:
         index = to.emit("mul", index, step)

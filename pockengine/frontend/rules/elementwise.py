@@ -11,9 +11,7 @@ from pockengine.frontend.rules.table import RULES, Legalizer, Rule, Value, rule
 from pockengine.ir.graph import type_of
 from pockengine.ir.types import DType
 
-_UNARY = (
-    "neg exp expm1 log log1p sqrt rsqrt tanh sigmoid erf sin cos abs sign floor round".split()
-)
+_UNARY = "neg exp expm1 log log1p sqrt rsqrt tanh sigmoid erf sin cos abs sign floor round".split()
 _BINARY = {"mul": "mul", "maximum": "maximum", "minimum": "minimum", "pow": "pow"}
 _COMPARE = "eq ne lt le gt ge".split()
 _OVERLOADS = ("Tensor", "Scalar", "default")
@@ -160,6 +158,12 @@ def _not(to: Legalizer, x: Value) -> Value:
 @rule("_to_copy.default", "convert_element_type.default", "to.dtype")
 def _to_copy(to: Legalizer, x: Value, *_: Value, **__: Value) -> Value:
     return to.cast(x, to.dtype)
+
+
+@rule("copy.default")
+def _copy(to: Legalizer, x: Node, source: Value) -> Value:
+    del x  # only its shape and dtype count
+    return to.expand(to.cast(source, to.dtype), to.shape)
 
 
 @rule(

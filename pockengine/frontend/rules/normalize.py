@@ -28,8 +28,12 @@ def _batch_norm_eval(
     return y, None, None
 
 
-@rule("native_batch_norm.default", "_native_batch_norm_legit.default")
-def _batch_norm(
+@rule(
+    "native_batch_norm.default",
+    "_native_batch_norm_legit.default",
+    "_native_batch_norm_legit_functional.default",
+)
+def _batch_norm(  # noqa: PLR0913, PLR0917 - ATen's arguments
     to: Legalizer,
     x: Node,
     weight: Node | None,
@@ -46,7 +50,7 @@ def _batch_norm(
 
 
 @rule("native_batch_norm_backward.default")
-def _batch_norm_backward(
+def _batch_norm_backward(  # noqa: PLR0913, PLR0917 - ATen's arguments
     to: Legalizer,
     grad: Node,
     x: Node,

@@ -45,6 +45,26 @@ def _amin(to: Legalizer, x: Node, axes: Value = None, keep: bool = False) -> Val
     return to.emit("amin", x, _axes(x, axes), keep)
 
 
+@rule("max.dim")
+def _max(to: Legalizer, x: Node, axis: int, keep: bool = False) -> Value:
+    return _with_place(to, "amax", x, axis, keep)
+
+
+@rule("min.dim")
+def _min(to: Legalizer, x: Node, axis: int, keep: bool = False) -> Value:
+    return _with_place(to, "amin", x, axis, keep)
+
+
+def _with_place(to: Legalizer, op: str, x: Node, axis: int, keep: bool) -> Value:
+    """The extremum along an axis, and the first place that holds it."""
+    over = _axes(x, axis)
+    best = to.emit(op, x, over, True)
+    extent = type_of(x).shape[over[0]]
+    place = to.emit("iota", type_of(x).shape, over[0])
+    seen = to.emit("where", to.emit("eq", x, best), place, extent)
+    return to.reshape(best, to.shape), to.emit("amin", seen, over, keep)
+
+
 @rule("any.default", "any.dim", "any.dims")
 def _any(to: Legalizer, x: Node, axes: Value = None, keep: bool = False) -> Value:
     ones = to.emit("cast", to.emit("ne", x, 0), "f32")
@@ -66,7 +86,9 @@ def _var_mean(
     centred = to.emit("sub", x, kept)
     total = to.emit("sum", to.emit("mul", centred, centred), over, keepdim)
     count = prod(type_of(x).shape[axis] for axis in over)
-    var = to.emit("mul", total, 1.0 / max(count - correction, 0) if count > correction else float("nan"))
+    var = to.emit(
+        "mul", total, 1.0 / max(count - correction, 0) if count > correction else float("nan")
+    )
     return var, to.reshape(kept, type_of(var).shape)
 
 

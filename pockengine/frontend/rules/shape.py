@@ -24,6 +24,17 @@ def _reshape(to: Legalizer, x: Node, *_: Value) -> Value:
     return to.reshape(x, to.shape)
 
 
+@rule("as_strided.default")
+def _as_strided(
+    to: Legalizer, x: Node, shape: Sequence[int], strides: Sequence[int], offset: int = 0
+) -> Value:
+    source = to.node.args[0].meta["val"]  # type: ignore[union-attr]
+    whole = source.is_contiguous() and to.result.is_contiguous() and not offset
+    if not whole or type_of(x).size != to.result.numel():
+        raise NotImplementedError(f"as_strided to {tuple(shape)} by {tuple(strides)}")
+    return to.reshape(x, to.shape)
+
+
 @rule("permute.default")
 def _permute(to: Legalizer, x: Node, order: Sequence[int]) -> Value:
     return to.permute(x, tuple(axis_of(axis, len(order)) for axis in order))
@@ -78,11 +89,23 @@ def _select(to: Legalizer, x: Node, axis: int, index: int) -> Value:
 def _slice_backward(
     to: Legalizer, grad: Node, shape: Sequence[int], axis: int, start: int, stop: int, step: int
 ) -> Value:
-    if step != 1:
-        raise NotImplementedError("slice_backward with a step")
     axis = axis_of(axis, len(shape))
     low, high = _bounds(shape[axis], start, stop)
+    if step != 1:
+        grad = _spread(to, grad, axis, step, high - low)
     return _embed(to, grad, axis, low, shape[axis] - high)
+
+
+def _spread(to: Legalizer, x: Node, axis: int, step: int, extent: int) -> Node:
+    """X with zeros between its elements along an axis, ``extent`` long."""
+    shape = type_of(x).shape
+    thin = to.reshape(x, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
+    wide = _embed(to, thin, axis + 1, 0, step - 1)
+    flat = to.reshape(wide, (*shape[:axis], shape[axis] * step, *shape[axis + 1 :]))
+    excess = shape[axis] * step - extent
+    if excess > 0:
+        return to.emit("slice", flat, axis, 0, extent)
+    return _embed(to, flat, axis, 0, -excess)
 
 
 @rule("select_backward.default")
@@ -124,7 +147,7 @@ def _select_scatter(to: Legalizer, x: Node, part: Node, axis: int, index: int) -
 
 
 def _replace(to: Legalizer, x: Node, part: Node, axis: int, low: int, high: int) -> Node:
-    """x with ``part`` in the place of x[low:high]."""
+    """X with ``part`` in the place of x[low:high]."""
     extent = type_of(x).shape[axis]
     before = [to.emit("slice", x, axis, 0, low)] if low > 0 else []
     after = [to.emit("slice", x, axis, high, extent)] if high < extent else []
@@ -169,6 +192,34 @@ def _stack(to: Legalizer, xs: Sequence[Node], axis: int = 0) -> Value:
     axis = axis_of(axis, len(to.shape))
     thin = tuple(1 if i == axis else extent for i, extent in enumerate(to.shape))
     return to.emit("cat", [to.reshape(x, thin) for x in xs], axis)
+
+
+@rule("repeat.default")
+def _repeat(to: Legalizer, x: Node, times: Sequence[int]) -> Value:
+    shape = (*(1,) * (len(times) - len(type_of(x).shape)), *type_of(x).shape)
+    thin = tuple(extent for each in shape for extent in (1, each))
+    wide = tuple(extent for pair in zip(times, shape, strict=True) for extent in pair)
+    return to.reshape(to.expand(to.reshape(x, thin), wide), to.shape)
+
+
+@rule("roll.default")
+def _roll(to: Legalizer, x: Node, shifts: Sequence[int], axes: Sequence[int] = ()) -> Value:
+    shape = type_of(x).shape
+    if not axes:
+        flat = to.reshape(x, (type_of(x).size,))
+        return to.reshape(_rolled(to, flat, 0, shifts[0]), shape)
+    for axis, shift in zip(axes, shifts, strict=True):
+        x = _rolled(to, x, axis_of(axis, len(shape)), shift)
+    return x
+
+
+def _rolled(to: Legalizer, x: Node, axis: int, shift: int) -> Node:
+    extent = type_of(x).shape[axis]
+    start = -shift % extent if extent else 0
+    if start == 0:
+        return x
+    ends = ((start, extent), (0, start))
+    return to.emit("cat", [to.emit("slice", x, axis, low, high) for low, high in ends], axis)
 
 
 @rule("split_with_sizes.default")

@@ -29,7 +29,8 @@ class Legalizer:
     def result(self) -> torch.Tensor:
         """The ATen node's (first) result as a fake tensor: shape and dtype."""
         value = self.node.meta["val"]
-        return value[0] if isinstance(value, (tuple, list)) else value
+        found: torch.Tensor = value[0] if isinstance(value, (tuple, list)) else value
+        return found
 
     @property
     def shape(self) -> tuple[int, ...]:

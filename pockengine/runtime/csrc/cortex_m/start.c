@@ -7,6 +7,8 @@
 enum { SYS_WRITE0 = 0x04, SYS_EXIT = 0x18 };
 enum { APPLICATION_EXIT = 0x20026, RUN_TIME_ERROR = 0x20023 };
 
+enum { PAINT = 0xa5a5a5a5, MARGIN_WORDS = 64 }; /* the margin: what runs while painting */
+
 extern uint32_t pe_stack_top[], pe_data_begin[], pe_data_end[], pe_data_load[], pe_bss_begin[],
     pe_bss_end[];
 
@@ -32,6 +34,21 @@ static void fault(void) {
   leave(1);
 }
 
+/* Fills the memory below the stack with a pattern, which says afterwards how deep the stack went. */
+static void paint_stack(void) {
+  volatile uint32_t here = 0;
+  for (volatile uint32_t* at = pe_bss_end; at < &here - MARGIN_WORDS; ++at) *at = PAINT;
+}
+
+static void say_stack(void) {
+  char text[] = "stack 0x00000000\n";
+  const uint32_t* at = pe_bss_end;
+  while (at < pe_stack_top && *at == PAINT) ++at;
+  uint32_t bytes = (uint32_t)((uintptr_t)pe_stack_top - (uintptr_t)at);
+  for (int i = 0; i < 8; ++i) text[8 + i] = "0123456789abcdef"[bytes >> (28 - 4 * i) & 15u];
+  pe_say(text);
+}
+
 /* Coprocessor access control: full access to the floating-point unit (Armv7-M, B3.2.20). */
 static void enable_float(void) {
   *(volatile uint32_t*)0xe000ed88u |= 0xfu << 20;
@@ -43,7 +60,10 @@ void pe_reset(void) {
   for (uint32_t* to = pe_data_begin; to < pe_data_end;) *to++ = *from++;
   for (uint32_t* to = pe_bss_begin; to < pe_bss_end;) *to++ = 0;
   enable_float();
-  leave(main());
+  paint_stack();
+  int failed = main();
+  if (!failed) say_stack();
+  leave(failed);
 }
 
 __attribute__((section(".vectors"), used)) static const void* const vectors[16] = {

@@ -1,0 +1,287 @@
+"""The instrument: every kernel of a step timed in place, against what the machine can do at most."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.fx import Graph, Node
+
+from pockengine.compile import link, prepare
+from pockengine.errors import InputError
+from pockengine.ir.graph import calls, kind_of, name_of, op_name, role_of, scope_of, type_of
+from pockengine.ir.ops import Kind
+from pockengine.ir.text import parse
+from pockengine.ir.types import Role
+from pockengine.lower.kernel import Kernel, form_of
+from pockengine.plan.flops import kernel_bytes, kernel_flops
+from pockengine.report.eager import eager_step
+from pockengine.report.peaks import Peaks, best, measure_peaks
+from pockengine.report.workloads import Workload
+from pockengine.scheme import Rule, Scheme
+from pockengine.trainer import Trainer
+
+_WARM_UP = 3
+_LEARNING_RATE = 0.0  # every run does the same
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """One kernel call, or several together.
+
+    Args:
+        name: what a person recognizes it by.
+        kind: its loops and its main op; of several together, what they have in common.
+        calls: how many kernel calls it stands for.
+        ms: median time, in place.
+        flops: operations.
+        nbytes: bytes read and written, each operand once.
+        peak_ms: what the work would take at the machine's peaks: the longer of arithmetic and traffic.
+    """
+
+    name: str
+    kind: str
+    calls: int
+    ms: float
+    flops: int
+    nbytes: int
+    peak_ms: float
+
+    @property
+    def gflops_per_s(self) -> float:
+        """Rate of arithmetic."""
+        return self.flops / self.ms / 1e6 if self.ms else 0.0
+
+    @property
+    def gbytes_per_s(self) -> float:
+        """Rate of traffic."""
+        return self.nbytes / self.ms / 1e6 if self.ms else 0.0
+
+    @property
+    def peak_share(self) -> float:
+        """How much of the time the peaks account for; 1 is as fast as the machine can."""
+        return self.peak_ms / self.ms if self.ms else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, rates included."""
+        return {
+            **asdict(self),
+            "gflops_per_s": self.gflops_per_s,
+            "gbytes_per_s": self.gbytes_per_s,
+            "peak_share": self.peak_share,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What a bench found.
+
+    Args:
+        threads: how many worked.
+        runs: how many steps were timed.
+        peaks: of one core, measured in the same process before and after.
+        kernels: in the order of the step.
+        step_ms: median of whole steps, from Python, without the timing of kernels.
+        eager_ms: median of PyTorch's step, in turns with ours; None where it was not asked for.
+        region_bytes: const, param, state and arena.
+    """
+
+    threads: int
+    runs: int
+    peaks: Peaks
+    kernels: tuple[Timing, ...]
+    step_ms: float
+    eager_ms: float | None
+    region_bytes: tuple[int, int, int, int]
+
+    @property
+    def kinds(self) -> list[Timing]:
+        """The kernels by kind, the most time first."""
+        by_kind: dict[str, list[Timing]] = {}
+        for timing in self.kernels:
+            by_kind.setdefault(timing.kind, []).append(timing)
+        found = [_together(kind, timings) for kind, timings in by_kind.items()]
+        return sorted(found, key=lambda timing: -timing.ms)
+
+    @property
+    def total(self) -> Timing:
+        """All kernels together."""
+        return _together("all kernels", self.kernels)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, fit for JSON."""
+        regions = zip(("const", "param", "state", "arena"), self.region_bytes, strict=True)
+        return {
+            "threads": self.threads,
+            "runs": self.runs,
+            "peaks": asdict(self.peaks),
+            "kernels": [timing.as_dict() for timing in self.kernels],
+            "kinds": [timing.as_dict() for timing in self.kinds],
+            "total": self.total.as_dict(),
+            "step_ms": self.step_ms,
+            "eager_ms": self.eager_ms,
+            "region_bytes": dict(regions),
+        }
+
+
+def _together(name: str, timings: Sequence[Timing]) -> Timing:
+    return Timing(
+        name=name,
+        kind=name,
+        calls=sum(timing.calls for timing in timings),
+        ms=sum(timing.ms for timing in timings),
+        flops=sum(timing.flops for timing in timings),
+        nbytes=sum(timing.nbytes for timing in timings),
+        peak_ms=sum(timing.peak_ms for timing in timings),
+    )
+
+
+def bench(
+    workload: Workload,
+    *,
+    scheme: Scheme | Rule | None = None,
+    threads: int = 1,
+    runs: int = 20,
+    eager: bool = False,
+) -> Bench:
+    """Compile a workload's step and time it on this machine.
+
+    Args:
+        workload: what to fine-tune.
+        scheme: what to update; by default what the model's ``requires_grad`` says.
+        threads: how many work; one is pinned to its core.
+        runs: steps to time; each figure is the median.
+        eager: whether to time PyTorch's step as well, in turns and with as many threads.
+
+    Raises:
+        InputError: no runs are asked for.
+        PockEngineError: as ``compile``.
+    """
+    if runs < 1:
+        raise _no_runs(runs)
+    prepared = prepare(
+        workload.model,
+        workload.batch,
+        loss=workload.loss,
+        optimizer=workload.optimizer,
+        scheme=scheme,
+    )
+    source = next(source for source in prepared.sources if source.name == "step")
+    ordered = [source.kernels[i] for i in prepared.plan.entries["step"].order]
+    program = link(prepared, workload.model)
+    other = eager_step(workload, prepared.scheme, threads) if eager else None
+    with pinned(threads), Trainer(program, prepared.captured.tensors, threads) as trainer:
+        peaks = measure_peaks()
+        times, step_ms, eager_ms = _measure(trainer, workload, other, runs)
+        peaks = best(peaks, measure_peaks())
+    return Bench(
+        threads=threads,
+        runs=runs,
+        peaks=peaks,
+        kernels=tuple(_timings(ordered, times, peaks, threads)),
+        step_ms=step_ms,
+        eager_ms=eager_ms,
+        region_bytes=prepared.plan.region_bytes,
+    )
+
+
+@contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """Keep this thread on one core, if one is all that works; where the system cannot, do nothing."""
+    if threads > 1 or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _measure(
+    trainer: Trainer, workload: Workload, eager: Callable[[], None] | None, runs: int
+) -> tuple[NDArray[np.float64], float, float | None]:
+    """Medians: milliseconds of each kernel call, of our step, and of PyTorch's."""
+    inputs, targets = workload.batch
+    signature = trainer.program.signature
+    rate = np.array([_LEARNING_RATE], np.float32)
+    arrays = [*signature.bind_inputs(inputs), *signature.bind_targets(targets), rate]
+    in_place, whole, others = [], [], []
+    for _ in range(_WARM_UP + runs):
+        in_place.append(trainer.engine.run_timed("step", arrays)[1])
+        whole.append(_ms(lambda: trainer.engine.run("step", arrays)))
+        if eager is not None:
+            others.append(_ms(eager))
+    median = float(np.median(others[_WARM_UP:])) if others else None
+    kernels = np.median(np.stack(in_place[_WARM_UP:]), axis=0)
+    return kernels, float(np.median(whole[_WARM_UP:])), median
+
+
+def _ms(run: Callable[[], object]) -> float:
+    start = perf_counter()
+    run()
+    return (perf_counter() - start) * 1e3
+
+
+def _timings(
+    kernels: Sequence[Kernel], times: NDArray[np.float64], peaks: Peaks, threads: int
+) -> Iterator[Timing]:
+    """The kernels in the order of the step, each with its work."""
+    graphs: dict[str, Graph] = {}
+    for number, (kernel, ms) in enumerate(zip(kernels, times.tolist(), strict=True)):
+        if kernel.text not in graphs:
+            graphs[kernel.text] = parse(kernel.text)
+        graph = graphs[kernel.text]
+        flops, nbytes = kernel_flops(graph), kernel_bytes(graph)
+        arithmetic = flops / (peaks.flops_per_s * threads)
+        traffic = nbytes / peaks.bytes_per_s(nbytes)
+        yield Timing(
+            name=f"{number} {_owner(kernel)} {type_of(_main(graph))}".replace("  ", " "),
+            kind=_kind(graph),
+            calls=1,
+            ms=ms,
+            flops=flops,
+            nbytes=nbytes,
+            peak_ms=max(arithmetic, traffic) * 1e3,
+        )
+
+
+def _owner(kernel: Kernel) -> str:
+    """The parameter that a kernel updates, the module that it works for, or a tensor it reads."""
+    updated = [name_of(node) for node in kernel.updates if role_of(node) is Role.PARAM]
+    scopes = [scope_of(node) for node in (*kernel.writes, *kernel.reads) if scope_of(node)]
+    tensors = [name_of(node) for node in kernel.reads if role_of(node) in (Role.PARAM, Role.CONST)]
+    return next(iter((*updated, *scopes, *tensors)), "")
+
+
+def _kind(graph: Graph) -> str:
+    """The form of a kernel's loops, and the op that they are there for."""
+    main, form = _main(graph), form_of(graph)
+    told = form in ("map", op_name(main))
+    return form if told else f"{form} {op_name(main)}"
+
+
+def _main(graph: Graph) -> Node:
+    """The op that a kernel is there for: a product, a reduction, or the last."""
+    found = list(calls(graph))
+    for kinds in ((Kind.CONTRACT, Kind.STENCIL), (Kind.REDUCE,)):
+        for node in found:
+            if kind_of(node) in kinds:
+                return node
+    return found[-1]
+
+
+def _no_runs(runs: int) -> InputError:
+    return InputError(
+        where="bench",
+        found=f"{runs} runs",
+        needed="at least one",
+        remedy="Leave --runs out for twenty",
+    )

@@ -1,0 +1,93 @@
+"""The graph of an entry point as each pass left it, and the kernels that it became."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from torch.fx import Graph
+
+from pockengine.compile import Prepared, prepare
+from pockengine.errors import InputError
+from pockengine.ir.text import text
+from pockengine.report.workloads import Workload
+from pockengine.scheme import Rule, Scheme
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What a pass did to the graph of an entry point, as IR text."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A prepared trainer, and how it came about.
+
+    Args:
+        prepared: the trainer ahead of code generation.
+        stages: by entry point, the passes in their order.
+    """
+
+    prepared: Prepared
+    stages: dict[str, list[Stage]] = field(default_factory=dict)
+
+    def stage(self, entry: str, name: str) -> Stage:
+        """What one pass did; InputError if there is no such pass of that entry point."""
+        found = {stage.name: stage for stage in self.stages[entry]}
+        if name not in found:
+            raise InputError(
+                where=f"--pass of {entry}",
+                found=f"there is no pass {name!r}",
+                needed=f"one of {', '.join(found)}",
+                remedy="Leave it out to see all",
+            )
+        return found[name]
+
+    def kernels(self, entry: str) -> Iterator[str]:
+        """The kernels of an entry point in the order they run, as IR text under a heading."""
+        source = next(each for each in self.prepared.sources if each.name == entry)
+        for step, index in enumerate(self.prepared.plan.entries[entry].order):
+            kernel = source.kernels[index]
+            reads = ", ".join(node.name for node in kernel.reads)
+            writes = ", ".join(node.name for node in (*kernel.writes, *kernel.updates))
+            yield f"# kernel {step}: {reads} -> {writes}\n{kernel.text}"
+
+
+def inspect_graph(workload: Workload, *, scheme: Scheme | Rule | None = None) -> Inspection:
+    """Prepare a workload's trainer and note every graph on the way.
+
+    Args:
+        workload: what to fine-tune.
+        scheme: what to update; by default what the model's ``requires_grad`` says.
+
+    Raises:
+        PockEngineError: as ``compile``.
+    """
+    seen: dict[str, list[tuple[str, str]]] = {}
+
+    def observe(entry: str, name: str, graph: Graph) -> None:
+        seen.setdefault(entry, []).append((name, text(graph)))
+
+    prepared = prepare(
+        workload.model,
+        workload.batch,
+        loss=workload.loss,
+        optimizer=workload.optimizer,
+        scheme=scheme,
+        observe=observe,
+    )
+    first = text(prepared.captured.graph)
+    return Inspection(prepared, {entry: _stages(first, found) for entry, found in seen.items()})
+
+
+def _stages(first: str, found: list[tuple[str, str]]) -> list[Stage]:
+    """Each pass with the graph that it was given: the one before it made, the first the captured."""
+    befores = [first, *(after for _, after in found[:-1])]
+    return [
+        Stage(name=name, before=before, after=after)
+        for before, (name, after) in zip(befores, found, strict=True)
+    ]

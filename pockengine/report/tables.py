@@ -1,0 +1,101 @@
+"""Reports as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from tabulate import tabulate
+
+from pockengine.targets import TARGETS, Target
+
+if TYPE_CHECKING:
+    from pockengine.report.bench import Bench, Timing
+
+_RATES = ("ms", "GFLOP/s", "GB/s", "share of peak")
+_RATE_FORMATS = (".4f", ".1f", ".1f", ".0%")
+
+
+def plan_table(found: Mapping[str, Any]) -> str:
+    """What ``plan_buffers`` found."""
+    offsets = tabulate(found["offsets"].items(), headers=("id", "offset"))
+    peak, bound = found["peak"], found["lower_bound"]
+    gap = f"{peak / bound - 1:.2%}" if bound else "none"
+    return (
+        f"{offsets}\n\npeak {peak} bytes, lower bound {bound} bytes, gap {gap}, "
+        f"{found['seconds']:.3f} s"
+    )
+
+
+def target_table() -> str:
+    """The targets, one a line."""
+    rows = [
+        (target.name, target.description, _memory(target), target.zig_triple or "")
+        for target in TARGETS.values()
+    ]
+    return tabulate(rows, headers=("name", "description", "memory", "triple"))
+
+
+def targets_as_dict() -> dict[str, dict[str, Any]]:
+    """The targets with all that is known of them, fit for JSON."""
+    return {name: _as_dict(target) for name, target in TARGETS.items()}
+
+
+def _as_dict(target: Target) -> dict[str, Any]:
+    found = {field.name: getattr(target, field.name) for field in fields(target)}
+    return {
+        name: dict(value) if isinstance(value, Mapping) else value for name, value in found.items()
+    }
+
+
+def _memory(target: Target) -> str:
+    parts = {"SRAM": target.sram_bytes, "flash": target.flash_bytes, "DRAM": target.dram_bytes}
+    return ", ".join(f"{size >> 10} KiB {name}" for name, size in parts.items() if size)
+
+
+def bench_table(found: Bench, top: int | None = None) -> str:
+    """A bench: its kernels in the order of the step, its kinds, its total and the peaks.
+
+    Args:
+        found: the bench.
+        top: only the slowest so many kernels, slowest first; None for all.
+    """
+    kernels: Iterable[Timing] = found.kernels
+    if top is not None:
+        kernels = sorted(found.kernels, key=lambda timing: -timing.ms)[:top]
+    each = [(timing.name, timing.kind, *_rates(timing)) for timing in kernels]
+    sums = [(timing.kind, timing.calls, *_rates(timing)) for timing in (*found.kinds, found.total)]
+    return "\n\n".join(
+        (
+            _timing_table(("kernel", "kind"), each),
+            _timing_table(("together", "calls"), sums),
+            _summary(found),
+        )
+    )
+
+
+def _rates(timing: Timing) -> tuple[float, ...]:
+    return timing.ms, timing.gflops_per_s, timing.gbytes_per_s, timing.peak_share
+
+
+def _timing_table(names: tuple[str, str], rows: Sequence[tuple[Any, ...]]) -> str:
+    formats = ("", "", *_RATE_FORMATS)
+    return tabulate(rows, headers=(*names, *_RATES), floatfmt=formats, disable_numparse=[0])
+
+
+def _summary(found: Bench) -> str:
+    peaks = found.peaks
+    const, param, state, arena = (size / 2**20 for size in found.region_bytes)
+    lines = [
+        f"step {found.step_ms:.3f} ms with {found.threads} thread(s), median of {found.runs}",
+        f"memory: const {const:.2f}, param {param:.2f}, state {state:.2f}, arena {arena:.2f} MiB",
+        f"peaks of one core: {peaks.flops_per_s / 1e9:.1f} GFLOP/s; copies at "
+        f"{peaks.l2_bytes_per_s / 1e9:.1f} GB/s in the second cache ({peaks.l2_bytes >> 10} KiB), "
+        f"{peaks.l3_bytes_per_s / 1e9:.1f} in the third ({peaks.l3_bytes >> 10} KiB), "
+        f"{peaks.dram_bytes_per_s / 1e9:.1f} beyond",
+    ]
+    if found.eager_ms is not None:
+        ratio = found.eager_ms / found.step_ms
+        lines.insert(1, f"PyTorch eager {found.eager_ms:.3f} ms: {ratio:.2f} times ours")
+    return "\n".join(lines)

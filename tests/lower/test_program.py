@@ -1,0 +1,69 @@
+"""``lower.program``: what may be done in place, and kernels from the cache."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pockengine.ir.text import parse
+from pockengine.lower import program
+from pockengine.lower.cache import KernelCache
+from pockengine.lower.features import host_target
+from pockengine.lower.kernel import kernels
+from pockengine.lower.program import build_kernels, kernel_name, works
+from pockengine.lower.trailer import TRAILER
+from pockengine.passes.fuse import fuse
+
+_CASES = {
+    "%y: f32[8x4] = exp(%x)": ["x"],
+    "%e: f32[8x4] = exp(%x)\n%y: f32[8x4] = mul(%e, %z)": ["x", "z"],
+    "%y: f32[8x4] = add(%x, %r)": ["x"],  # r is broadcast
+    "%y: f32[8x4] = where(%b, %x, 0.0)": ["x"],  # b has other bytes
+    "%t: f32[8x4] = permute(%s, (1, 0))\n%y: f32[8x4] = add(%x, %t)": ["x"],
+    "%t: f32[8x4] = permute(%s, (1, 0))\n%q: f32[4x8] = permute(%t, (1, 0))\n"
+    "%y: f32[4x8] = add(%s, %q)": [],  # s is read directly and through a view
+    "%y: f32[10x4] = pad(%x, (1, 0), (1, 0), 0.0)": [],
+    "%m: f32[8x1] = amax(%x, (1,), True)\n%y: f32[8x4] = sub(%x, %m)": [],  # a row is read twice
+}
+
+
+@pytest.mark.parametrize("body", _CASES)
+def test_in_place(body: str) -> None:
+    """Only what is read at the element that is written may be overwritten."""
+    graph = fuse(
+        parse(f"""
+%x: f32[8x4] = input('x')
+%z: f32[8x4] = input('z')
+%r: f32[4] = input('r')
+%s: f32[4x8] = input('s')
+%b: bool[8x4] = input('b')
+{body}
+return loss=None, outputs=(%y,), gradients={{}}, updates=()
+""")
+    )
+    found = [pair for work in works(graph, kernels(graph)) for pair in work.in_place]
+    assert [read.name for read, _ in found] == _CASES[body]
+
+
+def test_warm_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel is built once; its range is read back from the cache."""
+    built: list[str] = []
+
+    def build(text: str, target: str) -> bytes:
+        built.append(json.loads(target)["kind"])
+        return text.encode() + TRAILER.pack(12, 3)
+
+    monkeypatch.setattr(program, "_build", build)
+    cache = KernelCache(tmp_path)
+    for _ in range(2):
+        found = build_kernels(["kernel", "kernel"], host_target(), cache)
+        assert (found["kernel"].extent, found["kernel"].grain) == (12, 3)
+    assert built == ["llvm"]
+
+
+def test_names() -> None:
+    """A kernel's symbol says what it is, and is a C identifier."""
+    assert kernel_name("a") == kernel_name("a") != kernel_name("b")
+    assert kernel_name("a").isidentifier()

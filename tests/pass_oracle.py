@@ -1,0 +1,118 @@
+"""Every graph that ``compile`` makes on its way, against autograd in float64."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.fx import Graph
+from torch.utils import _pytree as pytree
+
+from pockengine.frontend.capture import capture
+from pockengine.ir.graph import name_of, outputs_of, placeholders, type_of
+from pockengine.ir.interpret import interpret
+from pockengine.ir.types import Role
+from pockengine.optimizer import CORRECTION, state_name
+from pockengine.passes.fold_constants import fold_constants
+from tests.eager import as_dtype, call, inside
+from tests.oracles import Example, autograd, doubles
+from tests.spine import Case, train_in_pytorch
+
+TOLERANCE = 1e-9
+"""Relative, of a tensor's norm in float64: sums in another order over some 60 layers."""
+FLOOR = 1e-6
+"""Norms below this, relative to the largest gradient, count as this: a gradient that is zero but
+for rounding has no relative error."""
+
+
+class PassOracle:
+    """An observer of ``prepare`` that runs each graph and compares loss, outputs and gradients.
+
+    Once the optimizer is in the graph there are no gradients; then it is the parameters and the
+    optimizer's state after the first step that are compared.
+
+    Args:
+        case: what is compiled; its first batch is used.
+    """
+
+    def __init__(self, case: Case) -> None:
+        batch = case.batches[0]
+        self._case = case
+        self._channels = case.scheme.resolve(case.model).channels(case.model)
+        captured = capture(case.model, batch, case.loss)
+        example = Example(case.model, batch, case.loss, captured, doubles(captured, batch))
+        self._values = dict(example.values) | {"lr": torch.tensor(case.lr, dtype=torch.float64)}
+        self._captured = dict(self._values)
+        self._loss, self._gradients = autograd(example)
+        self._scale = max(gradient.norm().item() for gradient in self._gradients.values())
+        self._outputs = _outputs(case)
+        self._after = _first_step(case)
+        self._before: dict[str, Graph] = {}
+        self.failures: list[str] = []
+        self.checked: list[tuple[str, str]] = []
+        self("captured", "capture", captured.graph)
+
+    def __call__(self, entry: str, name: str, graph: Graph) -> None:
+        """Check the graph that a pass made; what is wrong is kept in ``failures``."""
+        if name == "fold_constants":
+            self._values.update(fold_constants(self._before[entry], self._captured)[1])
+        self._before[entry] = graph
+        result = interpret(graph, self._values | _zeros(graph))
+        where = f"{entry} after {name}"
+        if result.loss is not None:
+            self._close(f"{where}: loss", result.loss, self._loss)
+        for mine, wanted in zip(result.outputs, self._outputs, strict=False):
+            self._close(f"{where}: output", mine, wanted)
+        for key, gradient in result.gradients.items():
+            self._close(f"{where}: gradient of {key}", gradient, self._cut(key, gradient))
+        for key, value in result.updates.items():
+            self._check_update(where, key, value)
+        self.checked.append((entry, name))
+        if len(result.outputs) != len(outputs_of(graph).outputs):
+            self.failures.append(f"{where}: outputs are missing")
+
+    def _cut(self, name: str, mine: Tensor) -> Tensor:
+        """Autograd's gradient, of the slice once the graph computes no more."""
+        whole = self._gradients[name]
+        return whole if mine.shape == whole.shape else inside(whole, self._channels[name])
+
+    def _check_update(self, where: str, key: str, value: Tensor) -> None:
+        if key in CORRECTION:
+            return
+        moved = value - self._values.get(key, torch.zeros_like(value))
+        wanted = self._after[key] - self._values.get(key, torch.zeros_like(value))
+        self._close(f"{where}: step of {key}", moved, wanted)
+
+    def _close(self, what: str, mine: Tensor, wanted: Tensor) -> None:
+        if mine.shape != wanted.shape:
+            self.failures.append(f"{what}: shape {tuple(mine.shape)}, not {tuple(wanted.shape)}")
+            return
+        error = (mine.double() - wanted.double()).norm().item()
+        if not error <= TOLERANCE * max(wanted.double().norm().item(), FLOOR * self._scale):
+            self.failures.append(f"{what}: off by {error:.3g} of {wanted.norm().item():.3g}")
+
+
+def _zeros(graph: Graph) -> dict[str, Tensor]:
+    """The optimizer's state ahead of the first step."""
+    nodes = placeholders(graph, Role.STATE)
+    return {name_of(n): torch.zeros(type_of(n).shape, dtype=torch.float64) for n in nodes}
+
+
+def _outputs(case: Case) -> list[Tensor]:
+    """The model's outputs in float64."""
+    inputs, _ = as_dtype(case.batches[0], torch.float64)
+    with torch.no_grad():
+        return pytree.tree_leaves(call(copy.deepcopy(case.model).double(), inputs))
+
+
+def _first_step(case: Case) -> dict[str, Tensor]:
+    """Parameters and optimizer's state after one step of eager PyTorch in float64."""
+    run = train_in_pytorch(replace(case, batches=case.batches[:1]), torch.float64)
+    states = {
+        state_name(kind, name): tensor
+        for kind, tensors in run.states.items()
+        for name, tensor in tensors.items()
+    }
+    return {**run.parameters, **states}
