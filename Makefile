@@ -31,7 +31,7 @@ check: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) -q -m "not slow and not network and not emulator"
 
 verify: $(READY)
-	$(BIN)/python experiments/verify/run.py
+	$(BIN)/python -m experiments.verify.run
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,6 +1,6 @@
-"""PockEngine: compile a PyTorch model and a scheme of updated parameters into a small native trainer.
+"""PockEngine: compile a PyTorch model and a scheme of its parameters into a native trainer.
 
-The public names load what they need when they are first used, so that importing this costs nothing.
+The public names load what they need when they are first used: importing this costs nothing.
 """
 
 from __future__ import annotations

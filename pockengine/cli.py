@@ -38,7 +38,9 @@ def _of_model(command: _Command) -> _Command:
     """The argument and the options of the commands that look at a model."""
     options = (
         click.argument("model"),
-        click.option("--batch", default=8, show_default=True, help="Examples, of a built-in model."),
+        click.option(
+            "--batch", default=8, show_default=True, help="Examples, of a built-in model."
+        ),
         click.option("--size", default=128, show_default=True, help="Pixels of an image's side."),
         click.option("--length", default=128, show_default=True, help="Tokens of a text."),
         click.option(
@@ -93,7 +95,7 @@ def targets(*, as_json: bool) -> None:
 @click.option("--top", type=click.IntRange(min=0), help="Show only the slowest so many kernels.")
 @click.option("--torch", "eager", is_flag=True, help="Time PyTorch's eager step too, in turns.")
 @_json
-def bench(  # noqa: PLR0913 - one for each option
+def bench(
     *,
     threads: int,
     runs: int,
@@ -105,11 +107,11 @@ def bench(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Time every kernel of MODEL's step in place.
 
-    MODEL is mobilenet_v2, mini_lm, mlp, or module:function or file.py:function, whose function gives
-    (model, example_batch, loss) or (model, example_batch, loss, optimizer).
+    MODEL is mobilenet_v2, mini_lm, mlp, or module:function or file.py:function, whose function
+    gives (model, example_batch, loss) or (model, example_batch, loss, optimizer).
 
     The peaks that shares refer to are measured in the same run: multiply-adds in registers, and
-    copies at the sizes of the second and third cache and beyond.
+    copies within the second and third cache and beyond.
     """
     from pockengine.report.bench import bench as measure  # noqa: PLC0415
     from pockengine.report.tables import bench_table  # noqa: PLC0415
@@ -167,13 +169,12 @@ def inspect(
         from pockengine.report.memory_plan import draw_plan  # noqa: PLC0415 - matplotlib
 
         title = f"{model['model']}, {entry}:"
-        draw_plan(found.prepared.plan.entries[entry], plot, title=title)
+        plan_of_entry = found.prepared.plan.entries[entry]
+        draw_plan(plan_of_entry, plot, owners=found.owners(entry), title=title)
         click.echo(f"wrote {plot}", err=True)
 
 
-def _workload(
-    *, model: str, batch: int, size: int, length: int, optimizer: str | None
-) -> Workload:
+def _workload(*, model: str, batch: int, size: int, length: int, optimizer: str | None) -> Workload:
     from pockengine.report.workloads import OPTIMIZERS, Sizes, find_workload  # noqa: PLC0415
 
     sizes = Sizes(batch=batch, side=size, length=length)

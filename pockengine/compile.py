@@ -6,25 +6,23 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from torch import Tensor, nn
-from torch.fx import Graph, Node
+from torch.fx import Graph
 from torch.utils import _pytree as pytree
 
-from pockengine.frontend.capture import Batch, Captured, canonical_batch, capture
+from pockengine.frontend.capture import Batch, Captured, canonical_batch
 from pockengine.frontend.losses import Loss
+from pockengine.frontend.recall import recall
 from pockengine.ir.graph import (
     Outputs,
-    kind_of,
     name_of,
-    op_name,
     outputs_of,
     placeholders,
     rebuild,
     type_of,
 )
-from pockengine.ir.ops import Kind
 from pockengine.ir.types import Role
 from pockengine.ir.verify import verify
 from pockengine.lower.features import host_target
@@ -45,6 +43,7 @@ from pockengine.passes.pad_convolutions import pad_convolutions
 from pockengine.passes.prune_backward import prune_backward
 from pockengine.passes.simplify import simplify
 from pockengine.passes.slice_channels import slice_channels
+from pockengine.plan.costs import saving_costs
 from pockengine.plan.fit import check_fits
 from pockengine.plan.memory import Plan, plan_memory
 from pockengine.runtime.assemble import EntrySource, assemble
@@ -57,10 +56,6 @@ from pockengine.trainer import Program, Trainer
 Observer: TypeAlias = Callable[[str, str, Graph], None]
 """Called with an entry point's name, a pass's name and the graph that the pass made."""
 
-_NS_PER_BYTE = 0.25
-_NEVER_NS = 1e9
-_NS_PER_ELEMENT = 0.1  # of a cheap op on values in a cache
-
 
 @dataclass(slots=True, kw_only=True)
 class Context:
@@ -71,6 +66,7 @@ class Context:
         channels: the part of each that is updated in part.
         optimizer: what is written into the step.
         tensors: the model's tensors by canonical name.
+        costs: what keeping a value weighs against computing it again.
         orders: storage orders that an earlier entry point decided.
         constants: contents of constants by name; ``fold_constants`` fills it.
     """
@@ -79,6 +75,7 @@ class Context:
     channels: Mapping[str, Channels]
     optimizer: Optimizer
     tensors: Mapping[str, Tensor]
+    costs: SavingCosts
     orders: dict[str, Order] = field(default_factory=dict)
     constants: dict[str, Tensor] = field(default_factory=dict)
 
@@ -123,23 +120,10 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("compress_masks", lambda graph, _: compress_masks(graph)),
     ("choose_layout", _choose_layout),
     ("copy_outputs", lambda graph, _: copy_outputs(graph)),
-    ("choose_saved", lambda graph, _: choose_saved(graph, SAVING_COSTS)),
+    ("choose_saved", lambda graph, context: choose_saved(graph, context.costs)),
     ("fuse", lambda graph, _: fuse(graph)),
 )
 """What every entry point goes through; the step goes through ``TRAINING`` first."""
-
-
-def _recompute_ns(node: Node) -> float:
-    """Nanoseconds to compute a node once more; contractions and scatters are never repeated."""
-    kind = kind_of(node)
-    if kind in (Kind.CONTRACT, Kind.STENCIL, Kind.UPDATE) or op_name(node) in _NOT_AGAIN:
-        return _NEVER_NS
-    sizes = [type_of(operand).size for operand in node.all_input_nodes]
-    return max([type_of(node).size, *sizes]) * _NS_PER_ELEMENT
-
-
-_NOT_AGAIN = ("scatter_rows", "cat")
-SAVING_COSTS = SavingCosts(recompute_ns=_recompute_ns, ns_per_byte=_NS_PER_BYTE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,13 +220,14 @@ def prepare(
         observe: is shown every graph that a pass makes.
     """
     chosen = (Scheme.from_requires_grad(model) if scheme is None else scheme).resolve(model)
-    captured = capture(model, example_batch, loss)
+    captured = recall(model, example_batch, loss)
     channels = chosen.channels(model)
     context = Context(
         updated=frozenset(chosen),
         channels=channels,
         optimizer=optimizer,
         tensors=captured.tensors,
+        costs=saving_costs(target),
     )
     starts = _starts(captured.graph, context, observe)
     graphs = {name: _run(name, graph, PASSES, context, observe) for name, graph in starts.items()}

@@ -18,8 +18,8 @@ from pockengine.ir.types import Region
 from pockengine.lower.cache import load as load_kernel
 from pockengine.plan.memory import Plan
 from pockengine.runtime.descriptor import Descriptor
-from pockengine.runtime.encoding import encode
 from pockengine.runtime.emulate import Replay, emulate
+from pockengine.runtime.encoding import encode
 from pockengine.runtime.engine import Engine
 from pockengine.runtime.export import export
 from pockengine.runtime.image import Image
@@ -263,7 +263,7 @@ class Trainer:
         """
         rate = np.array([lr], np.float32)
         return emulate(
-            self._image(),
+            self.image(),
             [[*self._batch(inputs, targets), rate] for inputs, targets in batches],
             folder,
         )
@@ -275,9 +275,9 @@ class Trainer:
             InputError: the trainer was compiled for the host.
             BuildError: the library cannot be built or written.
         """
-        export(self._image(), Path(folder))
+        export(self.image(), Path(folder))
 
-    def _image(self) -> Image:
+    def image(self) -> Image:
         """All that another machine needs."""
         const, param, state, _ = self._regions.arrays
         return Image(
@@ -290,7 +290,7 @@ class Trainer:
         )
 
     def close(self) -> None:
-        """End the threads. Steps are refused from now on; ``state_dict`` and ``save`` still work."""
+        """End the threads. Steps are refused then; ``state_dict`` and ``save`` still work."""
         if self._engine is not None:
             self._engine.close()
 

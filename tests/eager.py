@@ -80,8 +80,9 @@ def train_eagerly(
     resolved = scheme.resolve(model)
     channels = resolved.channels(model)
     mine = copy.deepcopy(model).to(dtype)
-    updated = {n: p.requires_grad_(n in resolved) for n, p in mine.named_parameters()}
-    updated = {name: updated[name] for name in resolved}
+    for name, parameter in mine.named_parameters():
+        parameter.requires_grad_(name in resolved)
+    updated = {name: mine.get_parameter(name) for name in resolved}
     outside = {name: _outside(updated[name], part).clone() for name, part in channels.items()}
     steps = torch_optimizer(optimizer, list(updated.values()), lr)
     losses: list[float] = []

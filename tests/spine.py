@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import sqrt
 
 import torch
 from torch import Tensor, nn
@@ -183,7 +184,7 @@ def _moved(case: Case, name: str, run: CompiledRun, double: EagerRun) -> float:
     decay = case.optimizer.weight_decay * before.abs().max().item()
     if isinstance(case.optimizer, AdamW):
         beta1, beta2 = case.optimizer.betas
-        step = max(1.0, (1 - beta1) / (1 - beta2) ** 0.5) + decay
+        step = max(1.0, (1 - beta1) / sqrt(1 - beta2)) + decay
     else:
         noise = _NOISE * max(double.gradient_norms.values())
         step = (noise + decay) / (1 - case.optimizer.momentum)

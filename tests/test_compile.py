@@ -1,4 +1,4 @@
-"""``compile``: PyTorch's numbers, whatever the scheme and the optimizer; and what a scheme leaves alone."""
+"""``compile``: PyTorch's numbers for any scheme and optimizer; and what a scheme leaves alone."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _cases() -> Iterator[Any]:
                 yield make, scheme, optimizer, lr
 
 
-@pytest.mark.parametrize(("make", "scheme", "optimizer", "lr"), _cases())
+@pytest.mark.parametrize(("make", "scheme", "optimizer", "lr"), list(_cases()))
 def test_pytorchs_losses(make: Any, scheme: Any, optimizer: Any, lr: float) -> None:
     """Twenty losses are eager PyTorch's, and the regions are as large as the plan says."""
     model, batch, loss = make()
@@ -151,7 +151,7 @@ def test_observer_sees_every_pass() -> None:
         batch,
         loss=loss,
         optimizer=pe.SGD(),
-        observe=lambda entry, name, graph: seen.append((entry, name)),
+        observe=lambda entry, name, _: seen.append((entry, name)),
     )
     assert seen[0] == ("step", "prune_backward")
     assert ("predict", "fuse") in seen
@@ -159,13 +159,13 @@ def test_observer_sees_every_pass() -> None:
 
 
 def test_errors() -> None:
-    """A scheme that trains nothing, a group that matches nothing, a target or threads unheard of."""
+    """A scheme that trains nothing, a group that matches nothing, an unknown target, no threads."""
     model, batch, loss = _mlp()
     options: dict[str, Any] = {"loss": loss, "optimizer": pe.SGD()}
-    with pytest.raises(SchemeError, match="parameters without a gradient: unused.weight"):
+    with pytest.raises(SchemeError, match=r"parameters without a gradient: unused.weight"):
         pe.compile(model, batch, **options, scheme=pe.Scheme({"unused.weight": 1.0}))
+    optimizer = pe.SGD(groups=(pe.ParamGroup("nothing.*"),))
     with pytest.raises(InputError, match="no parameter of that name"):
-        optimizer = pe.SGD(groups=(pe.ParamGroup("nothing.*"),))
         pe.compile(model, batch, loss=loss, optimizer=optimizer)
     with pytest.raises(InputError, match="cray-1"):
         pe.compile(model, batch, **options, target="cray-1")

@@ -42,7 +42,9 @@ def text_data(task: Task, vocabulary: Mapping[str, int], tokens: int) -> Data:
 
 
 def _data(
-    task: Task, train: tuple[np.ndarray, ...], test: tuple[np.ndarray, ...]  # type: ignore[type-arg]
+    task: Task,
+    train: tuple[np.ndarray, ...],
+    test: tuple[np.ndarray, ...],
 ) -> Data:
     return Data(
         train_inputs=tuple(torch.from_numpy(part) for part in train),

@@ -32,9 +32,7 @@ class Eager:
         if isinstance(optimizer, pe.SGD):
             self._optimizer = torch.optim.SGD(self._trained, momentum=optimizer.momentum)
         else:
-            self._optimizer = torch.optim.AdamW(
-                self._trained, weight_decay=optimizer.weight_decay
-            )
+            self._optimizer = torch.optim.AdamW(self._trained, weight_decay=optimizer.weight_decay)
 
     def step(self, inputs: tuple[Tensor, ...], labels: Tensor, *, lr: float) -> float:
         """One step; returns the loss ahead of the update."""

@@ -173,16 +173,19 @@ def report(title: str, results: Sequence[Result]) -> str:
         for r in results
     ]
     heads = ("scheme", "before", "after", "PyTorch ms", "PockEngine ms", "speed", "loss error")
-    memory = [
-        (r.run, *(n / MIB for n in (r.torch_transient, r.plan.arena_bytes, r.torch_kept)))
-        + tuple(n / MIB for n in (r.plan.const_bytes, r.plan.param_bytes, r.plan.state_bytes))
-        for r in results
-    ]
+    memory = [(r.run, *(n / MIB for n in sizes(r))) for r in results]
     columns = ("scheme", "PyTorch transient", "arena", "PyTorch kept", "const", "param", "state")
     formats = ("", ".3f", ".3f", ".1f", ".1f", "", ".0e")
     first = tabulate(rows, heads, tablefmt="github", floatfmt=formats)
     second = tabulate(memory, columns, tablefmt="github", floatfmt=".2f")
     return f"\n{title}\n{first}\n\nMemory, MiB\n{second}\n"
+
+
+def sizes(result: Result) -> tuple[int, ...]:
+    """Bytes by column of the table of memory."""
+    plan = result.plan
+    kept = (plan.const_bytes, plan.param_bytes, plan.state_bytes)
+    return (result.torch_transient, plan.arena_bytes, result.torch_kept, *kept)
 
 
 def say(text: str) -> None:

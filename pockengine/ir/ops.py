@@ -254,7 +254,8 @@ def amin(x: Tensor, axes: tuple[int, ...], keepdims: bool = False) -> Tensor:
 @_op(Kind.CONTRACT)
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """(..., M, K) x (..., K, N) -> (..., M, N); both have the same leading extents."""
-    return torch.matmul(a, b)
+    wide = torch.promote_types(a.dtype, b.dtype)  # constants of a float64 oracle are float32
+    return torch.matmul(a.to(wide), b.to(wide))
 
 
 def _convolve(

@@ -27,10 +27,13 @@ TargetSpec = Mapping[str, Any]
 
 _SUPPORT = ("memset", "memcpy")
 _WIDTH_KNOWN = ("x86_64", "aarch64", "arm64")
+_MOST = 2**31 - 1
 _NARROW_ARCHITECTURES = ("arm", "thumb", "wasm32", "riscv32")
 
 
-def compile_function(func: tirx.PrimFunc, target: TargetSpec, name: str) -> bytes:
+def compile_function(
+    func: tirx.PrimFunc, target: TargetSpec, name: str, extent: int = _MOST
+) -> bytes:
     """Object file that defines the one function ``name``.
 
     Args:
@@ -38,6 +41,8 @@ def compile_function(func: tirx.PrimFunc, target: TargetSpec, name: str) -> byte
             unrolled or vectorized; blocks and parallel loops are not lowered here.
         target: TVM target dict; its ``kind`` is ``llvm``.
         name: symbol of the function, in place of whatever ``func`` is called.
+        extent: no int64 parameter (the range) is ever larger; lets 32-bit processors compute in 32
+            bits.
 
     Returns:
         The object file in the target's own format (ELF, Mach-O, COFF, wasm). It may refer to
@@ -50,7 +55,7 @@ def compile_function(func: tirx.PrimFunc, target: TargetSpec, name: str) -> byte
 
     try:
         resolved = tvm.target.Target({**_default_width(target), **target})
-        module = _lower(_plain_interface(func, name), resolved, name)
+        module = _lower(_plain_interface(func, name), resolved, name, extent)
         library = tvm.get_global_func("target.build.llvm")(module, resolved)
         return _object_bytes(library)
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -103,7 +108,7 @@ def _plain_interface(func: tirx.PrimFunc, name: str) -> tirx.PrimFunc:
     return plain.with_attr("global_symbol", name)
 
 
-def _lower(func: tirx.PrimFunc, target: Any, name: str) -> Any:
+def _lower(func: tirx.PrimFunc, target: Any, name: str, extent: int) -> Any:
     """Just the passes a loop nest without blocks needs: under 2 ms a kernel."""
     import tvm  # noqa: PLC0415
 
@@ -119,25 +124,29 @@ def _lower(func: tirx.PrimFunc, target: Any, name: str) -> Any:
     if narrow:
         sequence.append(passes.NarrowDataType(32))
     sequence.append(passes.LowerIntrin())
-    module = tvm.IRModule({name: _narrowed(func) if narrow else func})
+    module = tvm.IRModule({name: _narrowed(func, extent) if narrow else func})
     for step in sequence:
         module = step(module)
     return module
 
 
-def _narrowed(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """The range in int32, which ``NarrowDataType`` cannot know: 64-bit division is a library call."""
+def _narrowed(func: tirx.PrimFunc, extent: int) -> tirx.PrimFunc:
+    """The range within bounds that ``NarrowDataType`` sees: 64-bit division is a library call."""
     from tvm import tirx  # noqa: PLC0415
     from tvm.ir import PrimType  # noqa: PLC0415
 
-    wide = [each for each in func.params if each.ty == PrimType("int64")]
-    short = [tirx.Var(each.name, "int32") for each in wide]
-    values = {each: tirx.Cast("int64", new) for each, new in zip(wide, short, strict=True)}
-    binds = [
-        tirx.Bind(new, tirx.Cast("int32", each)) for each, new in zip(wide, short, strict=True)
-    ]
-    body = tirx.stmt_functor.substitute(func.body, values)
-    return func.with_body(tirx.SeqStmt([*binds, body]))
+    parameters, bounded = [], {}
+    for parameter in func.params:
+        if parameter.ty != PrimType("int64"):
+            parameters.append(parameter)
+            continue
+        given = tirx.Var(parameter.name, "int64")
+        parameters.append(given)
+        low, high = tirx.IntImm("int32", 0), tirx.IntImm("int32", extent)
+        inside = tirx.max(tirx.min(tirx.Cast("int32", given), high), low)
+        bounded[parameter] = tirx.Cast("int64", inside)
+    body = func.specialize(bounded).body
+    return tirx.PrimFunc(parameters, body, ret_type=func.ret_type, attrs=func.attrs)
 
 
 def _object_bytes(library: Any) -> bytes:

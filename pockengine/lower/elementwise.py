@@ -38,7 +38,9 @@ def _float(value: float) -> Expr:
     if value != value:  # noqa: PLR0124 - NaN is what differs from itself
         return tirx.reinterpret("float32", tirx.IntImm("int32", 0x7FC00000))
     if abs(value) == float("inf"):
-        return tirx.reinterpret("float32", tirx.IntImm("int32", 0x7F800000 if value > 0 else -0x800000))
+        return tirx.reinterpret(
+            "float32", tirx.IntImm("int32", 0x7F800000 if value > 0 else -0x800000)
+        )
     return tirx.FloatImm("float32", value)
 
 
@@ -57,17 +59,19 @@ def convert(value: Expr, source: DType, wanted: DType, lanes: int) -> Expr:
 
 
 def _float_of(value: Expr, lanes: int) -> Expr:
-    """float32 of an int64, rounded once, without the library call that 32-bit processors make of it.
+    """float32 of an int64, rounded once, without the library call it is on 32-bit processors.
 
-    Two halves of 24 bits are exact in float32, so only their sum rounds. Beyond 48 bits the lowest 15
-    are shifted out; one bit keeps whether any was set, which is all that rounding needs of them.
+    Two halves of 24 bits are exact in float32, so only their sum rounds. Beyond 48 bits the lowest
+    15 are shifted out; one bit keeps whether any was set, which is all that rounding needs of them.
     """
 
     def whole(number: int) -> Expr:
         return constant(number, DType.I64, lanes)
 
     def real(part: Expr) -> Expr:
-        narrow, wide = ("int32", "float32") if lanes == 1 else (f"int32x{lanes}", f"float32x{lanes}")
+        narrow, wide = (
+            ("int32", "float32") if lanes == 1 else (f"int32x{lanes}", f"float32x{lanes}")
+        )
         return tirx.Cast(wide, tirx.Cast(narrow, part))
 
     is_big = tirx.Or(tirx.GE(value, whole(1 << 48)), tirx.LT(value, whole(-(1 << 48))))
@@ -145,6 +149,4 @@ def apply(name: str, operands: Sequence[Expr], dtype: DType) -> Expr:
     return row(*operands)
 
 
-EXPENSIVE = frozenset(
-    "exp expm1 log log1p tanh sigmoid erf sin cos pow div sqrt rsqrt".split()
-)
+EXPENSIVE = frozenset("exp expm1 log log1p tanh sigmoid erf sin cos pow div sqrt rsqrt".split())

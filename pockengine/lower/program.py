@@ -1,4 +1,4 @@
-"""The kernels of a fused graph: what the planner has to know of them, and their code from the cache.
+"""The kernels of a fused graph: what the planner has to know of them, and their cached code.
 
 Nothing here imports TVM unless a kernel is missing from the cache.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def in_place_pairs(kernel: Kernel, nodes: Sequence[Node]) -> tuple[tuple[Node, N
     return tuple((read, write) for read in alike if not _is_viewed(read, nodes, kind))
 
 
-def _moves(node: Node, inside: Set[Node]) -> bool:
+def _moves(node: Node, inside: AbstractSet[Node]) -> bool:
     """Whether an element may come from another place than its own within the kernel."""
     if kind_of(node) is not Kind.MAP and op_name(node) != "take_rows":
         return True

@@ -36,11 +36,11 @@ _FOLLOWS = (Kind.MAP, Kind.MOVE)
 
 
 def choose_layout(graph: Graph, orders: Mapping[str, Order] | None = None) -> Graph:
-    """Store convolution values channels-last, weights as their first reader wants them, the rest alike.
+    """Store convolutions channels-last, weights as their first reader wants them, the rest alike.
 
-    A value's order is what its readers want, told backwards through elementwise ops and permutes; where
-    nobody cares it follows its operands. A reshape that its source's order does not allow, and a
-    convolution's activation that is not channels-last, get an explicit ``copy``.
+    A value's order is what its readers want, told backwards through elementwise ops and permutes;
+    where nobody cares it follows its operands. A reshape that its source's order forbids, and
+    a convolution's activation that is not channels-last, get an explicit ``copy``.
 
     before::
 
@@ -94,7 +94,9 @@ def _wanted(graph: Graph, *, updates: bool) -> dict[Node, Order]:
     """The order in which each value's readers would like it, where they have a wish."""
     wanted: dict[Node, Order] = {}
     for node in reversed(graph.nodes):
-        wishes = [wish for user in node.users for wish in _wishes(user, node, wanted, updates=updates)]
+        wishes = [
+            wish for user in node.users for wish in _wishes(user, node, wanted, updates=updates)
+        ]
         if wishes:
             strongest = max(wishes, key=lambda wish: wish[0])
             wanted[node] = strongest[1]

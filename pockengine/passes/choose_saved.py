@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -27,6 +27,10 @@ from pockengine.ir.types import Role
 
 _FREE = (Role.PARAM, Role.CONST, Role.STATE, Role.HYPER)
 _FOREVER = 2**30  # a capacity that no cut pays
+_NEVER_NS = 1e9  # work that is told as this is not to be repeated
+_MOST_WORTH = 1000.0  # times the least worth of a byte
+_BISECTIONS = 9
+_EARLY = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,13 @@ class SavingCosts:
     Args:
         recompute_ns: nanoseconds to compute a node once more, its operands given.
         ns_per_byte: what a byte kept through the step is worth; more means less memory, more work.
+        recompute_share: part of the step's time that may go into computing again: the byte's worth
+            rises above ``ns_per_byte`` until that is spent. 0: it does not rise.
     """
 
     recompute_ns: Callable[[Node], float]
     ns_per_byte: float
+    recompute_share: float = 0.0
 
 
 def choose_saved(graph: Graph, costs: SavingCosts) -> Graph:
@@ -81,10 +88,54 @@ def choose_saved(graph: Graph, costs: SavingCosts) -> Graph:
     if not read:
         return rebuild(graph)
     again = _cut(graph, forward, read, costs)
+    if costs.recompute_share:
+        again = _spend(graph, forward, read, costs, again)
     return _clone(graph, forward, again)
 
 
-def _cut(graph: Graph, forward: set[Node], read: list[Node], costs: SavingCosts) -> set[Node]:
+def _spend(
+    graph: Graph, forward: set[Node], read: list[Node], costs: SavingCosts, again: set[Node]
+) -> set[Node]:
+    """The cut at the highest worth of a byte whose recomputation stays within the share.
+
+    Values of equal worth (the layers of a transformer) would all fall at one price; earlier ones,
+    which are kept for longer, are told as worth a little more to be rid of (``_EARLY``).
+    """
+    work = {node: costs.recompute_ns(node) for node in calls(graph)}
+    step_ns = sum(ns for ns in work.values() if ns < _NEVER_NS)
+    low, high = costs.ns_per_byte, costs.ns_per_byte * _MOST_WORTH
+    for _ in range(_BISECTIONS):
+        middle = (low * high) ** 0.5
+        dearer = replace(costs, ns_per_byte=middle)
+        found = _cut(graph, forward, read, dearer, early=_EARLY)
+        spent = sum(work[node] for node in _evaluated(found, read) if node in work)
+        if spent <= costs.recompute_share * step_ns:
+            low, again = middle, found
+        else:
+            high = middle
+    return again
+
+
+def _evaluated(again: set[Node], read: list[Node]) -> set[Node]:
+    """The nodes of ``again`` that the backward pass really needs."""
+    found: set[Node] = set()
+    stack = [node for node in read if node in again]
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found.add(node)
+            stack += [operand for operand in node.all_input_nodes if operand in again]
+    return found
+
+
+def _cut(
+    graph: Graph,
+    forward: set[Node],
+    read: list[Node],
+    costs: SavingCosts,
+    *,
+    early: float = 0.0,
+) -> set[Node]:
     """The forward nodes to compute again."""
     nodes = [node for node in graph.nodes if node in forward]
     found = outputs_of(graph)
@@ -93,7 +144,10 @@ def _cut(graph: Graph, forward: set[Node], read: list[Node], costs: SavingCosts)
     source, sink = 2 * len(nodes), 2 * len(nodes) + 1
     edges: dict[tuple[int, int], int] = {}
     for node, index in place.items():
-        edges[2 * index, 2 * index + 1] = _keep(node, costs, extra=node not in needed)
+        keep = _keep(node, costs, extra=node not in needed)
+        if keep < _FOREVER / 2:
+            keep = _capacity(keep * (1 + early * (0.5 - index / len(nodes))))
+        edges[2 * index, 2 * index + 1] = keep
         edges[source, 2 * index] = _again(node, costs)
         for operand in node.all_input_nodes:
             edges[2 * place[operand] + 1, 2 * index] = _FOREVER

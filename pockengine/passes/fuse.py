@@ -269,10 +269,10 @@ class _Builder:
                 host.nodes = guest.nodes + host.nodes
                 self.group.update(dict.fromkeys(guest.nodes, host))
                 self.groups.remove(guest)
+                host.before.remove(guest)
                 for group in self.groups:
                     if guest in group.before:
-                        group.before.remove(guest)
-                        group.before |= ({host} | host.before) - {group}
+                        group.before = (group.before - {guest}) | host.before | {host}
                 return
 
     def _can_absorb(self, host: Group, guest: Group) -> bool:

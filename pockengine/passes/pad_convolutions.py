@@ -1,4 +1,4 @@
-"""Make the padding of dense convolutions a value, so that their loops need no bounds."""
+"""Make the padding of convolutions a value, so that their loops need no bounds."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from torch.fx import Graph, Node
 
 from pockengine.ir.graph import Argument, emit, op_name, rebuild, type_of
 
-_DENSE = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
+_CONVOLUTIONS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 
 
 def pad_convolutions(graph: Graph) -> Graph:
-    """Pad the activation ahead of every dense (one group) convolution that would read past its edge.
+    """Pad the activation ahead of every convolution, but depthwise ones, that would read past its edge.
 
     The input gradient reads the output's gradient at ``(h + top - r * dilation) / stride``; what lies
     outside is padded likewise, and its own padding grows by the same amount.
@@ -34,7 +34,7 @@ def pad_convolutions(graph: Graph) -> Graph:
     """
 
     def visit(new: Graph, node: Node, moved: Argument) -> Node | None:
-        if op_name(node) not in _DENSE or node.args[-1] != 1:
+        if op_name(node) not in _CONVOLUTIONS or _is_depthwise(node):
             return None
         args = [moved(argument) for argument in node.args]
         if op_name(node) == "conv2d_input_grad":
@@ -47,6 +47,15 @@ def pad_convolutions(graph: Graph) -> Graph:
         return emit(new, op_name(node), *args)
 
     return rebuild(graph, visit)
+
+
+def _is_depthwise(node: Node) -> bool:
+    """One input channel and one output channel a group."""
+    groups = node.args[-1]
+    weight = node if op_name(node) == "conv2d_weight_grad" else node.args[1]
+    assert isinstance(weight, Node)
+    shape = type_of(weight).shape
+    return groups != 1 and shape[0] == groups and shape[1] == 1
 
 
 def _padded(graph: Graph, x: Node, padding: tuple[int, int, int, int]) -> Node:

@@ -24,6 +24,7 @@ _ELEMENTARY_NS = 0.15  # an element of an exponential and the like
 _REDUCE_NS = 0.1  # an element that a reduction reads
 _MOVE_NS = 0.1  # an element that comes from elsewhere
 _NS_PER_BYTE = 0.25  # what a byte that is kept through the step is worth
+_RECOMPUTE_SHARE = 0.12  # of a step's time, for less memory
 _NEVER_NS = 1e9
 
 _ELEMENTARY = frozenset("exp expm1 log log1p tanh sigmoid erf sin cos pow sqrt rsqrt div".split())
@@ -39,7 +40,9 @@ def saving_costs(target: Target) -> SavingCosts:
     """
     scale = _balance(target)
     return SavingCosts(
-        recompute_ns=lambda node: recompute_ns(node) * scale, ns_per_byte=_NS_PER_BYTE
+        recompute_ns=lambda node: recompute_ns(node) * scale,
+        ns_per_byte=_NS_PER_BYTE,
+        recompute_share=_RECOMPUTE_SHARE,
     )
 
 
@@ -73,7 +76,7 @@ def _contraction(node: Node) -> float:
 
 
 def _is_grouped(node: Node) -> bool:
-    return op_name(node).startswith("conv2d") and node.args[-1] != 1
+    return op_name(node).startswith("conv2d") and bool(node.args[-1] != 1)
 
 
 def _elementwise(node: Node) -> float:

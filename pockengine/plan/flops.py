@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.fx import Graph, Node
 
-from pockengine.ir.graph import calls, op_name, outputs_of, placeholders, type_of
+from pockengine.ir.graph import calls, is_op, op_name, outputs_of, placeholders, type_of
 
 
 def _each(node: Node) -> int:
@@ -42,8 +42,21 @@ def _conv2d(node: Node) -> int:
 
 
 def _conv2d_input_grad(node: Node) -> int:
-    """The same products as forward: each element of the output's gradient meets its window."""
-    return 2 * type_of(_operand(node, 0)).size * prod(type_of(_operand(node, 1)).shape[1:])
+    """The same products as forward: each element of the output's gradient meets its window.
+
+    Zeros around that gradient (``passes.pad_convolutions``) do not count; where the kernel is given
+    them ready-made, there are at most as many lines as the stride leaves of the input's.
+    """
+    grad = _operand(node, 0)
+    geometry: Any = node.args
+    size, stride = geometry[2:4]
+    if is_op(grad, "pad"):
+        grad = _operand(grad, 0)
+    batch, channels, *found = type_of(grad).shape
+    most = [-(-extent // step) for extent, step in zip(size, stride, strict=True)]
+    lines: list[int] = [min(pair) for pair in zip(found, most, strict=True)]
+    window = prod(type_of(_operand(node, 1)).shape[1:])
+    return 2 * batch * channels * prod(lines) * window
 
 
 def _conv2d_weight_grad(node: Node) -> int:
@@ -94,7 +107,7 @@ def node_flops(node: Node) -> int:
 
 
 def kernel_flops(graph: Graph) -> int:
-    """Floating-point operations of a kernel, given as its own graph (``lower.kernel.Kernel.text``)."""
+    """Floating-point operations of a kernel's own graph (``lower.kernel.Kernel.text``)."""
     return sum(node_flops(node) for node in calls(graph))
 
 

@@ -1,8 +1,8 @@
 """Where every value of a trainer lies: the four regions, and the offsets in the arena.
 
 ``const``, ``param`` and ``state`` are packed in sequence, once for all entry points. Each entry
-point orders its kernels, lets outputs take the bytes of inputs that die with them, and packs what is
-left; the entry points share one arena, as large as the largest needs.
+point orders its kernels, lets results take the bytes of operands that die with them, and packs what
+is left; the entry points share one arena, as large as the largest needs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a parameter, constant or state lies: a byte offset in a region, and how it is stored."""
+    """Where a parameter, constant or state lies: a byte offset in a region, in what order."""
 
     region: Region
     offset: int
@@ -169,9 +169,7 @@ def _disagreement(name: str, one: Place, other: Place) -> PlanError:
     )
 
 
-def plan_entry(
-    graph: Graph, works: Sequence[Work], alignment_bytes: int = ALIGNMENT
-) -> EntryPlan:
+def plan_entry(graph: Graph, works: Sequence[Work], alignment_bytes: int = ALIGNMENT) -> EntryPlan:
     """Order the kernels of one entry point and place its transient values.
 
     Args:
@@ -238,10 +236,10 @@ class _Problem:
             if read not in self._number or taken & {read, write}:
                 continue
             source, target = self._number[read], self._number[write]
-            if self._spans[source][1] == step + 1 and self._sizes[source] == self._sizes[target]:
-                if read not in self.yielded:
-                    self._root[target] = self._root[source]
-                    taken |= {read, write}
+            dies = self._spans[source][1] == step + 1 and read not in self.yielded
+            if dies and self._sizes[source] == self._sizes[target]:
+                self._root[target] = self._root[source]
+                taken |= {read, write}
 
     def buffers(self, alignment_bytes: int) -> list[Buffer]:
         """One buffer for all values that share bytes."""

@@ -1,6 +1,6 @@
 """A second look at a plan: run it on names instead of numbers, and see that nothing is lost.
 
-It uses no lifetimes and shares no code with the planner: it only follows who wrote which bytes last.
+It uses no lifetimes and shares no code with the planner: it follows who wrote which bytes last.
 """
 
 from __future__ import annotations

@@ -7,16 +7,20 @@ import time
 from collections.abc import Sequence
 
 from pockengine.errors import PlanError
+from pockengine.plan.ascend import ascend
 from pockengine.plan.first_fit import Item, first_fit
 from pockengine.plan.model import Buffer, Packing
 from pockengine.plan.skyline import Span, sections
-from pockengine.plan.solve import search
+from pockengine.plan.solve import Outcome, search
 
 __all__ = ["Buffer", "Packing", "lower_bound", "pack"]
 
-_ROUND = 4  # restarts at one target before the next target has its turn
+_CORNER_RESTARTS = 2  # at one target before the next target has its turn
+_ASCENTS = 2  # likewise
+_ASCENT_NODES = 1.5  # per buffer: an ascent that succeeds hardly ever turns back
 _DEFAULT_SECONDS = 60.0
-_EFFORT = 2500
+_EFFORT = 5000
+_UNBOUNDED = 1 << 60
 _SIZE_PER_EFFORT = 600  # above it, a descent through all buffers takes too long
 
 
@@ -39,8 +43,8 @@ def pack(
         capacity: bytes the arena may have.
         seconds: how long to look for a packing within ``capacity``.
         alignment: of every offset, in bytes, besides each buffer's own.
-        effort: search nodes per target peak where there is no capacity; the default takes a
-            fraction of a second, a hundred times as much seconds.
+        effort: search nodes where there is no capacity; the default takes a fraction of a second,
+            twenty times as much some ten seconds.
 
     Raises:
         PlanError: a buffer is malformed, or nothing within ``capacity`` was found.
@@ -83,6 +87,7 @@ class _Problem:
         self._solid = [index for index, item in enumerate(self.items) if item.size]
         length, spans = sections([(self.items[i].lower, self.items[i].upper) for i in self._solid])
         self._length = length
+        self._steps = [self.items[i].upper - self.items[i].lower for i in self._solid]
         self._spans: list[Span] = [
             (start, end, _round_up(self.items[i].size, self._coarse))
             for (start, end), i in zip(spans, self._solid, strict=True)
@@ -104,41 +109,64 @@ class _Problem:
                 return
 
     def improve(self, effort: int) -> None:
-        """Searches below the best peak: first at the lower bound, then halfway to it."""
-        nodes = min(effort, _SIZE_PER_EFFORT * effort // (len(self._spans) + self._length + 1))
-        if nodes <= len(self._spans) or not self.searchable:
+        """Searches below the best peak, by turns at the lower bound and at a looser target."""
+        left = min(effort, _SIZE_PER_EFFORT * effort // (len(self._spans) + self._length + 1))
+        if left <= len(self._spans) or not self.searchable:
             return
-        target, failed = self.bound, self.bound - 1
-        while self.peak > target > failed:
-            self.try_search(target, 0, 1 << 30, nodes, math.inf)
-            if self.peak > target:
-                failed = target
-            step = (self.peak - failed) // 2
-            if step <= self.bound // 500:
-                return
-            target = failed + step
+        low, turn = self.bound, 0
+        while left > 0 and self.peak > low:
+            used, proved = self.try_search(low, turn, left, math.inf)
+            left -= used
+            low += proved
+            target = self._loose_target(turn)
+            if low < target < self.peak and left > 0:
+                left -= self.try_search(target, turn, left, math.inf)[0]
+            turn += 1
 
-    def try_search(
-        self, target: int, first: int, restarts: int, nodes: int, deadline: float
-    ) -> bool:
-        """Looks for a packing within ``target`` bytes; True when there is proof of none."""
-        if not self.searchable:
-            return False
+    def _loose_target(self, turn: int) -> int:
+        """Halfway to the bound, and by turns no more than 5 % above it."""
+        halfway = (self.bound + self.peak) // 2
+        return halfway if turn % 4 == 3 else min(halfway, self.bound + self.bound // 20)
+
+    def try_search(self, target: int, turn: int, nodes: int, deadline: float) -> tuple[int, bool]:
+        """Looks for a packing within ``target`` bytes: nodes used, and whether none can exist."""
+        capacity = target // self._coarse * self._coarse
+        used = 0
+        for restart in range(turn * _ASCENTS, (turn + 1) * _ASCENTS):
+            allowed = min(nodes - used, int(_ASCENT_NODES * len(self._spans)) + 50)
+            outcome = ascend(
+                self._spans,
+                self._length,
+                capacity,
+                steps=self._steps,
+                restart=restart,
+                nodes=allowed,
+                deadline=deadline,
+            )
+            used += outcome.nodes
+            if self._take(outcome):
+                return used, False
         outcome = search(
             self._spans,
             self._length,
-            target // self._coarse * self._coarse,
-            first_restart=first,
-            restarts=restarts,
-            nodes=nodes,
+            capacity,
+            first_restart=turn * _CORNER_RESTARTS,
+            restarts=_CORNER_RESTARTS,
+            nodes=nodes - used,
             deadline=deadline,
         )
-        if outcome.offsets is not None:
-            offsets = [0] * len(self.items)
-            for index, offset in zip(self._solid, outcome.offsets, strict=True):
-                offsets[index] = offset
-            self._keep(offsets)
-        return outcome.proved and self.exact
+        self._take(outcome)
+        return used + max(outcome.nodes, 1), outcome.proved and self.exact
+
+    def _take(self, outcome: Outcome) -> bool:
+        """Keeps the offsets of a search that has found some."""
+        if outcome.offsets is None:
+            return False
+        offsets = [0] * len(self.items)
+        for index, offset in zip(self._solid, outcome.offsets, strict=True):
+            offsets[index] = offset
+        self._keep(offsets)
+        return True
 
     def _keep(self, offsets: list[int]) -> None:
         ends = [o + item.size for o, item in zip(offsets, self.items, strict=True)]
@@ -152,16 +180,16 @@ def _fit(problem: _Problem, capacity: int, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     targets = sorted({problem.bound, (problem.bound + capacity) // 2, capacity})
     impossible = capacity < problem.bound
-    restart = 0
+    turn = 0
     while problem.searchable and not impossible and time.monotonic() < deadline:
         for target in list(targets):
-            proved = problem.try_search(target, restart, _ROUND, 1 << 60, deadline)
+            _, proved = problem.try_search(target, turn, _UNBOUNDED, deadline)
             if problem.peak <= capacity:
                 return
             if proved:
                 targets.remove(target)
                 impossible = target == capacity
-        restart += _ROUND
+        turn += 1
     if not impossible:
         problem.improve(_EFFORT)
     _refuse(problem, capacity, seconds, impossible=impossible)

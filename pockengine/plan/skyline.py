@@ -25,7 +25,7 @@ class Corner(NamedTuple):
     """A choice: which of ``candidates`` sits on ``section``, the edge of valley [start, end).
 
     ``wall`` is the lower of the two neighbours' heights; ``may_waste`` says whether the capacity
-    leaves room for a gap here.
+    leaves room for a gap here, ``may_lift`` whether it easily does under the whole valley.
     """
 
     section: int
@@ -34,9 +34,12 @@ class Corner(NamedTuple):
     wall: int
     candidates: tuple[int, ...]
     may_waste: bool
+    may_lift: bool
 
-
-DEAD_END = Corner(section=0, start=0, end=0, wall=0, candidates=(), may_waste=False)
+    @property
+    def scope(self) -> int:
+        """The sections that decide what fits here, as bits: the valley's and its neighbours."""
+        return ((1 << (self.end - self.start + 2)) - 1) << self.start >> 1
 
 
 class Valley(NamedTuple):
@@ -78,6 +81,8 @@ class Skyline:
         priority: larger is tried first.
         leap: a gap reaches up to the next wall (quick, may miss solutions) instead of to the
             next height anything could have (complete).
+        lift: the share of its slack that is readily spent to level a valley with its wall, if
+            gaps leap. Without it small differences in size cost a gap for each section.
     """
 
     def __init__(
@@ -88,9 +93,11 @@ class Skyline:
         priority: Sequence[float],
         *,
         leap: bool,
+        lift: float = 0.0,
     ) -> None:
         self.spans = spans
         self.leap = leap
+        self.lift = lift if leap else 0.0
         self.offsets = [-1] * len(spans)
         self.height = [0] * length
         self.full = [0] * length  # height at which nothing is left to place
@@ -138,7 +145,7 @@ class Skyline:
             valley = self._valley(start, last, left)
             if best is None or valley.urgency < best.urgency:
                 if valley.urgency == DEAD:
-                    return DEAD_END
+                    return Corner(start, start, valley.end, 0, (), may_waste=False, may_lift=False)
                 best = valley
             left, start = height[start], valley.end
         return best.corner if best is not None else None
@@ -180,21 +187,23 @@ class Skyline:
         self, section: int, fits: list[int], valley: tuple[int, int, int]
     ) -> tuple[float, Corner | None]:
         """Counts the choices of one corner: spans that fit, and a gap weighted by its room."""
-        slack, level, wall = self.slack[section], self.height[section], valley[2]
-        if slack == 0 and not fits:
+        (start, end, wall), slack, level = valley, self.slack[section], self.height[section]
+        depth = wall - level
+        may_waste = slack > 0 and (wall == WALL or depth <= slack or not self.leap)
+        if not may_waste and not fits:
             return DEAD, None
-        if wall != WALL and slack < wall - level:
+        if wall != WALL and slack < depth:
             filling = slack
             for index in fits:
                 filling += self.spans[index][2]
-            if filling < wall - level:
+            if filling < depth:
                 return DEAD, None
-        capacity = self.full[section] + slack
-        choices: float = len(fits)
-        if slack:
-            choices += 1.0 + min(4.0, 100.0 * slack / capacity)
-        urgency = choices + 0.01 * level / capacity if choices > 1 else FORCED
-        return urgency, Corner(section, *valley, tuple(fits), slack > 0)
+        may_lift = may_waste and depth <= self.lift * min(self.slack[start:end])
+        corner = Corner(section, start, end, wall, tuple(fits), may_waste, may_lift)
+        choices = len(fits) + may_waste
+        if choices == 1:
+            return FORCED, corner
+        return choices + 0.01 * level / (self.full[section] + slack), corner
 
     def place(self, index: int) -> list[int]:
         """Puts a span on its floor; the boundaries that no unplaced span crosses any more."""
@@ -213,18 +222,33 @@ class Skyline:
 
     def waste(self, corner: Corner) -> bool:
         """Leaves a gap in a corner, up to where something could next lie; False if too high."""
-        section = corner.section
-        level, target = self.height[section], corner.wall
+        if corner.may_lift:
+            for section in range(corner.start, corner.end):
+                self._leave(section, corner.wall)
+            return True
+        section, target = corner.section, corner.wall
         if not self.leap or target == WALL:
-            target = min(target, level + self._least_step(corner))
-        gap = target - level
-        if gap > self.slack[section]:
+            target = min(target, self.height[section] + self._least_step(corner))
+        if target - self.height[section] > self.slack[section]:
             return False
-        self.slack[section] -= gap
-        self.full[section] += gap
+        self._leave(section, target)
+        return True
+
+    def _leave(self, section: int, target: int) -> None:
+        """Leaves everything below ``target`` free in one section."""
+        level = self.height[section]
+        self.slack[section] -= target - level
+        self.full[section] += target - level
         self._raise(section, section + 1, target)
         self._trail.append((-1 - section, level))
-        return True
+
+    def touched(self, mark: int) -> int:
+        """The sections whose height has changed since ``mark``, as bits."""
+        bits = 0
+        for index, _ in self._trail[mark:]:
+            start, end = self.spans[index][:2] if index >= 0 else (-1 - index, -index)
+            bits |= ((1 << (end - start)) - 1) << start
+        return bits
 
     def _least_step(self, corner: Corner) -> int:
         """The smallest unplaced span inside a valley that does not cover the corner itself."""

@@ -10,13 +10,17 @@ import math
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from pockengine.plan.skyline import Corner, Skyline, Span
 
 _CLOCK_EVERY = 256
 _WASTE = -1
+_COMPLETE_EVERY = 16
 _EXPONENTS = (0.0, 0.0, 0.0, 0.3, 1.0)
+_LIFTS = (0.1, 0.3, 0.6, 1.0, 0.2)  # by restart, see Skyline
+_PATIENCE = (2, 2, 2, 2, 2, 8)  # nodes per span, by restart
 
 # A window of sections with the height of the choice stack it was opened at, and the ones behind it.
 Agenda = tuple[int, int, int, "Agenda | None"]
@@ -30,11 +34,20 @@ class Outcome(NamedTuple):
     nodes: int
 
 
-class _Choice(NamedTuple):
+@dataclass(slots=True)
+class _Choice:
+    """A corner and what is yet to be tried in it, last one first.
+
+    ``touched`` are the sections that the present alternative changes, ``blame`` those that decide
+    why the ones before it failed; both as bits.
+    """
+
     mark: int
     agenda: Agenda
     corner: Corner
     untried: list[int]
+    touched: int = 0
+    blame: int = 0
 
 
 class _ExhaustedError(Exception):
@@ -53,20 +66,22 @@ def search(
 ) -> Outcome:
     """Packs ``spans`` below ``capacity``, or gives up after ``restarts`` or ``nodes``.
 
-    Restart k reverses time when odd, changes the order in which spans are tried in a corner and
-    allows more nodes than the one before. The result is a function of the arguments unless the
+    Restart k reverses time when odd and changes the order in which spans are tried in a corner,
+    how readily gaps are left and how many nodes are allowed; now and then one is complete. The result is a function of the arguments unless the
     ``deadline`` (of time.monotonic) cuts it short.
     """
     used = 0
     for restart in range(first_restart, first_restart + restarts):
-        allowed = min(nodes - used, int(2 * len(spans) * (1 + 0.05 * restart)) + 50)
+        patience = _PATIENCE[restart % len(_PATIENCE)]
+        allowed = min(nodes - used, patience * len(spans) + 50)
         if allowed <= 0 or time.monotonic() >= deadline:
             break
         mirrored = restart % 2 == 1
         turned = [(length - end, length - start, size) for start, end, size in spans]
         view = turned if mirrored else list(spans)
-        leap = restart % 4 != 3
-        skyline = Skyline(view, length, capacity, _priority(view, restart), leap=leap)
+        leap = restart % _COMPLETE_EVERY != 3
+        lift = _LIFTS[restart % len(_LIFTS)]
+        skyline = Skyline(view, length, capacity, _priority(view, restart), leap=leap, lift=lift)
         if skyline.overfull():
             return Outcome(None, True, used)
         descent = _Descent(skyline, length, allowed, deadline)
@@ -97,7 +112,10 @@ def _priority(spans: Sequence[Span], restart: int) -> list[float]:
 
 
 class _Descent:
-    """One depth-first search with chronological backtracking inside independent windows of time.
+    """One depth-first search with backjumping inside independent windows of time.
+
+    A dead end blames the sections around it; choices that touched none of them are dropped without
+    a look at their alternatives (conflict-directed backjumping; Prosser, 1993).
 
     Where no unplaced span crosses a boundary, the two sides no longer touch: each becomes a window
     of its own, and once a window is packed its remaining alternatives are dropped.
@@ -128,7 +146,10 @@ class _Descent:
                 self._agenda = behind
                 del self._choices[behind[2] :]
                 continue
-            self._choices.append(self._choice(corner))
+            if corner.candidates or corner.may_waste:
+                self._choices.append(self._choice(corner))
+            else:
+                self._blame(corner.scope)
             if not self._advance():
                 return False
 
@@ -140,31 +161,43 @@ class _Descent:
             raise _ExhaustedError
 
     def _choice(self, corner: Corner) -> _Choice:
-        """The alternatives of a corner, last one first; spans alike in all are tried once."""
+        """The alternatives of a corner; spans alike in all are tried once, exact ones first."""
         spans = self._skyline.spans
         distinct = {spans[index]: index for index in reversed(corner.candidates)}
         kept = set(distinct.values())
         untried = [index for index in reversed(corner.candidates) if index in kept]
+        untried.sort(key=lambda index: spans[index][:2] == (corner.start, corner.end))
         if corner.may_waste:
-            untried.insert(0, _WASTE)
+            exact = untried and spans[untried[-1]][:2] == (corner.start, corner.end)
+            untried.insert(len(untried) if corner.may_lift and not exact else 0, _WASTE)
         return _Choice(self._skyline.mark(), self._agenda, corner, untried)
+
+    def _blame(self, sections: int) -> None:
+        """Drops the choices that have no part in a failure of ``sections``, and tells the next."""
+        choices = self._choices
+        while choices and not choices[-1].touched & sections:
+            choices.pop()
+        if choices:
+            choices[-1].blame |= sections
 
     def _advance(self) -> bool:
         """Takes the next untried alternative, backing up where there is none left."""
         skyline, choices = self._skyline, self._choices
         while choices:
-            mark, agenda, corner, untried = choices[-1]
-            skyline.undo(mark)
-            if not untried:
+            choice = choices[-1]
+            skyline.undo(choice.mark)
+            if not choice.untried:
                 choices.pop()
+                self._blame(choice.blame | choice.corner.scope)
                 continue
-            index = untried.pop()
-            if index == _WASTE:
-                if skyline.waste(corner):
-                    self._agenda = agenda
-                    return True
+            index = choice.untried.pop()
+            if index != _WASTE:
+                self._agenda = self._split(choice.agenda, skyline.place(index))
+            elif skyline.waste(choice.corner):
+                self._agenda = choice.agenda
+            else:
                 continue
-            self._agenda = self._split(agenda, skyline.place(index))
+            choice.touched = skyline.touched(choice.mark)
             return True
         return False
 

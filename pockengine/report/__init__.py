@@ -1,1 +1,1 @@
-"""What is told about a trainer: how fast each of its kernels runs, what each pass did, where values lie."""
+"""What is told of a trainer: how fast each kernel runs, what each pass did, where values lie."""

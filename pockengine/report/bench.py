@@ -1,4 +1,4 @@
-"""The instrument: every kernel of a step timed in place, against what the machine can do at most."""
+"""The instrument: every kernel of a step timed in place, against the machine's own peaks."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from torch.fx import Graph, Node
 
 from pockengine.compile import link, prepare
 from pockengine.errors import InputError
-from pockengine.ir.graph import calls, kind_of, name_of, op_name, role_of, scope_of, type_of
+from pockengine.ir.graph import calls, kind_of, op_name, type_of
 from pockengine.ir.ops import Kind
 from pockengine.ir.text import parse
-from pockengine.ir.types import Role
 from pockengine.lower.kernel import Kernel, form_of
 from pockengine.plan.flops import kernel_bytes, kernel_flops
 from pockengine.report.eager import eager_step
-from pockengine.report.peaks import Peaks, best, measure_peaks
+from pockengine.report.owners import kernel_owners
+from pockengine.report.peaks import PeakMeter, Peaks
 from pockengine.report.workloads import Workload
 from pockengine.scheme import Rule, Scheme
 from pockengine.trainer import Trainer
 
-_WARM_UP = 3
 _LEARNING_RATE = 0.0  # every run does the same
 
 
@@ -42,7 +41,7 @@ class Timing:
         ms: median time, in place.
         flops: operations.
         nbytes: bytes read and written, each operand once.
-        peak_ms: what the work would take at the machine's peaks: the longer of arithmetic and traffic.
+        peak_ms: what the work takes at the machine's peaks, the longer of arithmetic and traffic.
     """
 
     name: str
@@ -85,7 +84,7 @@ class Bench:
     Args:
         threads: how many worked.
         runs: how many steps were timed.
-        peaks: of one core, measured in the same process before and after.
+        peaks: of one core, measured between the steps.
         kernels: in the order of the step.
         step_ms: median of whole steps, from Python, without the timing of kernels.
         eager_ms: median of PyTorch's step, in turns with ours; None where it was not asked for.
@@ -177,14 +176,13 @@ def bench(
     program = link(prepared, workload.model)
     other = eager_step(workload, prepared.scheme, threads) if eager else None
     with pinned(threads), Trainer(program, prepared.captured.tensors, threads) as trainer:
-        peaks = measure_peaks()
-        times, step_ms, eager_ms = _measure(trainer, workload, other, runs)
-        peaks = best(peaks, measure_peaks())
+        meter = PeakMeter()
+        times, step_ms, eager_ms = _measure(trainer, workload, other, runs, meter)
     return Bench(
         threads=threads,
         runs=runs,
-        peaks=peaks,
-        kernels=tuple(_timings(ordered, times, peaks, threads)),
+        peaks=meter.peaks,
+        kernels=tuple(_timings(ordered, times, meter.peaks, threads)),
         step_ms=step_ms,
         eager_ms=eager_ms,
         region_bytes=prepared.plan.region_bytes,
@@ -193,7 +191,7 @@ def bench(
 
 @contextmanager
 def pinned(threads: int) -> Iterator[None]:
-    """Keep this thread on one core, if one is all that works; where the system cannot, do nothing."""
+    """Keep this thread on one core, if one is all that works and the system can."""
     if threads > 1 or not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -206,22 +204,28 @@ def pinned(threads: int) -> Iterator[None]:
 
 
 def _measure(
-    trainer: Trainer, workload: Workload, eager: Callable[[], None] | None, runs: int
+    trainer: Trainer,
+    workload: Workload,
+    eager: Callable[[], None] | None,
+    runs: int,
+    meter: PeakMeter,
 ) -> tuple[NDArray[np.float64], float, float | None]:
-    """Medians: milliseconds of each kernel call, of our step, and of PyTorch's."""
+    """Medians: milliseconds of each kernel call, of our step, and of PyTorch's; all in turns."""
     inputs, targets = workload.batch
     signature = trainer.program.signature
     rate = np.array([_LEARNING_RATE], np.float32)
     arrays = [*signature.bind_inputs(inputs), *signature.bind_targets(targets), rate]
     in_place, whole, others = [], [], []
-    for _ in range(_WARM_UP + runs):
+    for _ in range(runs):
+        meter.sample()
+        trainer.engine.run("step", arrays)  # what came before has the caches
         in_place.append(trainer.engine.run_timed("step", arrays)[1])
         whole.append(_ms(lambda: trainer.engine.run("step", arrays)))
         if eager is not None:
+            eager()
             others.append(_ms(eager))
-    median = float(np.median(others[_WARM_UP:])) if others else None
-    kernels = np.median(np.stack(in_place[_WARM_UP:]), axis=0)
-    return kernels, float(np.median(whole[_WARM_UP:])), median
+    median = float(np.median(others)) if others else None
+    return np.median(np.stack(in_place), axis=0), float(np.median(whole)), median
 
 
 def _ms(run: Callable[[], object]) -> float:
@@ -235,6 +239,7 @@ def _timings(
 ) -> Iterator[Timing]:
     """The kernels in the order of the step, each with its work."""
     graphs: dict[str, Graph] = {}
+    owners, _ = kernel_owners(kernels)
     for number, (kernel, ms) in enumerate(zip(kernels, times.tolist(), strict=True)):
         if kernel.text not in graphs:
             graphs[kernel.text] = parse(kernel.text)
@@ -243,7 +248,7 @@ def _timings(
         arithmetic = flops / (peaks.flops_per_s * threads)
         traffic = nbytes / peaks.bytes_per_s(nbytes)
         yield Timing(
-            name=f"{number} {_owner(kernel)} {type_of(_main(graph))}".replace("  ", " "),
+            name=f"{number} {owners[number]} {type_of(_main(graph))}".replace("  ", " "),
             kind=_kind(graph),
             calls=1,
             ms=ms,
@@ -251,14 +256,6 @@ def _timings(
             nbytes=nbytes,
             peak_ms=max(arithmetic, traffic) * 1e3,
         )
-
-
-def _owner(kernel: Kernel) -> str:
-    """The parameter that a kernel updates, the module that it works for, or a tensor it reads."""
-    updated = [name_of(node) for node in kernel.updates if role_of(node) is Role.PARAM]
-    scopes = [scope_of(node) for node in (*kernel.writes, *kernel.reads) if scope_of(node)]
-    tensors = [name_of(node) for node in kernel.reads if role_of(node) in (Role.PARAM, Role.CONST)]
-    return next(iter((*updated, *scopes, *tensors)), "")
 
 
 def _kind(graph: Graph) -> str:

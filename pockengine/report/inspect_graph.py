@@ -10,6 +10,8 @@ from torch.fx import Graph
 from pockengine.compile import Prepared, prepare
 from pockengine.errors import InputError
 from pockengine.ir.text import text
+from pockengine.lower.kernel import Kernel
+from pockengine.report.owners import kernel_owners
 from pockengine.report.workloads import Workload
 from pockengine.scheme import Rule, Scheme
 
@@ -49,12 +51,18 @@ class Inspection:
 
     def kernels(self, entry: str) -> Iterator[str]:
         """The kernels of an entry point in the order they run, as IR text under a heading."""
-        source = next(each for each in self.prepared.sources if each.name == entry)
-        for step, index in enumerate(self.prepared.plan.entries[entry].order):
-            kernel = source.kernels[index]
+        for step, kernel in enumerate(self._ordered(entry)):
             reads = ", ".join(node.name for node in kernel.reads)
             writes = ", ".join(node.name for node in (*kernel.writes, *kernel.updates))
             yield f"# kernel {step}: {reads} -> {writes}\n{kernel.text}"
+
+    def owners(self, entry: str) -> dict[str, str]:
+        """The tensor of the model that each value of an entry point belongs to, by value."""
+        return kernel_owners(self._ordered(entry))[1]
+
+    def _ordered(self, entry: str) -> list[Kernel]:
+        source = next(each for each in self.prepared.sources if each.name == entry)
+        return [source.kernels[i] for i in self.prepared.plan.entries[entry].order]
 
 
 def inspect_graph(workload: Workload, *, scheme: Scheme | Rule | None = None) -> Inspection:
@@ -85,7 +93,7 @@ def inspect_graph(workload: Workload, *, scheme: Scheme | Rule | None = None) ->
 
 
 def _stages(first: str, found: list[tuple[str, str]]) -> list[Stage]:
-    """Each pass with the graph that it was given: the one before it made, the first the captured."""
+    """Each pass with the graph that it was given; the first got the captured one."""
     befores = [first, *(after for _, after in found[:-1])]
     return [
         Stage(name=name, before=before, after=after)

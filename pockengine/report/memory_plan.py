@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,15 @@ _OTHER = "other"
 _MIB = 1 << 20
 
 
-def draw_plan(plan: EntryPlan, path: str | Path, *, title: str = "") -> None:
-    """Draw an entry point's arena to a PNG file.
+def draw_plan(
+    plan: EntryPlan, path: str | Path, *, owners: Mapping[str, str], title: str = ""
+) -> None:
+    """Draw an entry point's arena to a PNG file, in a colour for each layer.
 
     Args:
         plan: of the entry point.
         path: where the picture is written.
+        owners: the tensor of the model that a value belongs to, by the value's name.
         title: above it.
 
     Raises:
@@ -35,8 +39,9 @@ def draw_plan(plan: EntryPlan, path: str | Path, *, title: str = "") -> None:
     figure = Figure(figsize=(14, 8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    colours = _colours(plan.values)
-    _rectangles(axes, plan.values, colours)
+    layers = [_layer(owners.get(value.name, "")) for value in plan.values]
+    colours = _colours(plan.values, layers)
+    _rectangles(axes, plan.values, [colours.get(layer, colours[_OTHER]) for layer in layers])
     steps = max((value.upper for value in plan.values), default=1)
     peak, bound = plan.arena_bytes / _MIB, plan.lower_bound_bytes / _MIB
     axes.axhline(peak, color="black", linewidth=1)
@@ -56,32 +61,33 @@ def draw_plan(plan: EntryPlan, path: str | Path, *, title: str = "") -> None:
         ) from error
 
 
-def _rectangles(axes: Axes, values: tuple[Value, ...], colours: dict[str, Any]) -> None:
-    patches, faces = [], []
-    for value in values:
-        corner = (value.lower, value.offset / _MIB)
-        patches.append(Rectangle(corner, value.upper - value.lower, value.nbytes / _MIB))
-        faces.append(colours[_layer(value) if _layer(value) in colours else _OTHER])
+def _rectangles(axes: Axes, values: tuple[Value, ...], faces: list[Any]) -> None:
+    patches = [
+        Rectangle(
+            (value.lower, value.offset / _MIB), value.upper - value.lower, value.nbytes / _MIB
+        )
+        for value in values
+    ]
     axes.add_collection(
         PatchCollection(patches, facecolors=faces, edgecolors="white", linewidths=0.3)
     )
 
 
-def _colours(values: tuple[Value, ...]) -> dict[str, Any]:
+def _colours(values: tuple[Value, ...], layers: list[str]) -> dict[str, Any]:
     """A colour for each of the layers that hold the most, in the order of the step."""
     held: Counter[str] = Counter()
-    for value in values:
-        held[_layer(value)] += value.nbytes * (value.upper - value.lower)
-    most = {layer for layer, _ in held.most_common(_LAYERS)}
-    ordered = [layer for layer in dict.fromkeys(map(_layer, values)) if layer in most - {_OTHER}]
+    for value, layer in zip(values, layers, strict=True):
+        held[layer] += value.nbytes * (value.upper - value.lower)
+    most = {layer for layer, _ in held.most_common(_LAYERS)} - {_OTHER}
+    ordered = [layer for layer in dict.fromkeys(layers) if layer in most]
     palette = colormaps["tab20"]
     return {**{layer: palette(index) for index, layer in enumerate(ordered)}, _OTHER: "lightgrey"}
 
 
-def _layer(value: Value) -> str:
-    """The layer that a value belongs to: its module path down to the first number."""
-    parts = value.scope.split(".")
+def _layer(owner: str) -> str:
+    """The layer of a tensor: its name down to the first number, or to the module that holds it."""
+    *parts, _ = owner.split(".")
     for depth, part in enumerate(parts, start=1):
         if part.isdecimal():
             return ".".join(parts[:depth])
-    return parts[0] or _OTHER
+    return ".".join(parts) or _OTHER

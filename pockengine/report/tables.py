@@ -12,6 +12,7 @@ from pockengine.targets import TARGETS, Target
 
 if TYPE_CHECKING:
     from pockengine.report.bench import Bench, Timing
+    from pockengine.report.peaks import Peaks
 
 _RATES = ("ms", "GFLOP/s", "GB/s", "share of peak")
 _RATE_FORMATS = (".4f", ".1f", ".1f", ".0%")
@@ -90,12 +91,18 @@ def _summary(found: Bench) -> str:
     lines = [
         f"step {found.step_ms:.3f} ms with {found.threads} thread(s), median of {found.runs}",
         f"memory: const {const:.2f}, param {param:.2f}, state {state:.2f}, arena {arena:.2f} MiB",
-        f"peaks of one core: {peaks.flops_per_s / 1e9:.1f} GFLOP/s; copies at "
-        f"{peaks.l2_bytes_per_s / 1e9:.1f} GB/s in the second cache ({peaks.l2_bytes >> 10} KiB), "
-        f"{peaks.l3_bytes_per_s / 1e9:.1f} in the third ({peaks.l3_bytes >> 10} KiB), "
-        f"{peaks.dram_bytes_per_s / 1e9:.1f} beyond",
+        f"peaks of one core: {peaks.flops_per_s / 1e9:.1f} GFLOP/s; copies at {_copies(peaks)}",
     ]
     if found.eager_ms is not None:
         ratio = found.eager_ms / found.step_ms
         lines.insert(1, f"PyTorch eager {found.eager_ms:.3f} ms: {ratio:.2f} times ours")
     return "\n".join(lines)
+
+
+def _copies(peaks: Peaks) -> str:
+    *caches, beyond = peaks.memories
+    parts = [
+        f"{cache.bytes_per_s / 1e9:.1f} GB/s in cache {level} ({cache.nbytes >> 10} KiB)"
+        for level, cache in enumerate(caches, start=2)
+    ]
+    return ", ".join([*parts, f"{beyond.bytes_per_s / 1e9:.1f} GB/s beyond"])

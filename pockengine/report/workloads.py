@@ -1,4 +1,4 @@
-"""What the command line measures and shows: a model, a batch, a loss; by name or from the user's code."""
+"""What the command line looks at: a model, a batch, a loss; by name or from the user's code."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def find_workload(
     """The workload of a name.
 
     Args:
-        name: ``mobilenet_v2``, ``mini_lm`` or ``mlp``, with random weights; or ``module:function`` or
-            ``file.py:function``, whose function gives ``(model, example_batch, loss)`` and, if it
-            likes, an optimizer.
+        name: ``mobilenet_v2``, ``mini_lm`` or ``mlp``, with random weights; or
+            ``module:function`` or ``file.py:function``, whose function gives
+            ``(model, example_batch, loss)`` and, if it likes, an optimizer.
         sizes: of a built-in model's batch.
         optimizer: instead of the workload's own.
 

@@ -24,8 +24,8 @@ _NOTES = {
     # whether the machine has an operating system
     True: "For several threads, add `runtime/os_posix.c` and `-pthread`, and pass a launcher of\n"
     "`runtime/pockengine_os.h` to `trainer_open`.",
-    False: "Add the board's start-up code and linker script, and `-ffreestanding`. `memcpy`, `memset`\n"
-    "and their header `string.h` come with any C library for the board.",
+    False: "Add the board's start-up code and linker script, and `-ffreestanding`. `memcpy`,\n"
+    "`memset` and their header `string.h` come with any C library for the board.",
 }
 
 

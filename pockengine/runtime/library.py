@@ -64,8 +64,12 @@ def library() -> ctypes.CDLL:
     Raises:
         BuildError: it could not be compiled.
     """
-    built = build_shared((*CORE, CSRC / "os_posix.c"), name="runtime", flags=("-pthread",))
-    runtime = ctypes.CDLL(str(built))
+    return opened(build_shared((*CORE, CSRC / "os_posix.c"), name="runtime", flags=("-pthread",)))
+
+
+def opened(path: Path) -> ctypes.CDLL:
+    """A build of the runtime with the types of its functions declared."""
+    runtime = ctypes.CDLL(str(path))
     pointer = ctypes.c_void_p
     runtime.pe_run_timed.argtypes = [pointer, ctypes.c_int32, pointer, pointer, pointer, pointer]
     runtime.pe_open.argtypes = [

@@ -36,7 +36,7 @@ class Regions:
         return [name for name, place in self._places.items() if place.region in regions]
 
     def view(self, name: str) -> Tensor:
-        """A tensor in its canonical shape over the region's own bytes: writing to it writes there."""
+        """A tensor in its canonical shape over the region's bytes: writing to it writes there."""
         return _view(self.arrays, self._places[name])
 
     def read(self, name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a trainer is called with: batches of tensors or arrays become the flat inputs of its entry points."""
+"""What a trainer is called with: batches become the flat inputs of its entry points."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ class Signature:
         self, where: str, tree: Any, spec: pytree.TreeSpec, names: Sequence[str]
     ) -> list[Array]:
         leaves = _leaves(where, tree, spec)
-        return [_array(name, leaf, self.types[name]) for name, leaf in zip(names, leaves, strict=True)]
+        return [
+            _array(name, leaf, self.types[name]) for name, leaf in zip(names, leaves, strict=True)
+        ]
 
     def structured(self, flat: Sequence[Array], *, as_tensors: bool) -> Any:
         """The model's output in its own structure.
@@ -68,9 +70,7 @@ class Signature:
             flat: each output tensor's elements, row-major.
             as_tensors: PyTorch tensors, or NumPy arrays.
         """
-        arrays = [
-            each.reshape(kind.shape) for each, kind in zip(flat, self.outputs, strict=True)
-        ]
+        arrays = [each.reshape(kind.shape) for each, kind in zip(flat, self.outputs, strict=True)]
         leaves = [torch.from_numpy(each) for each in arrays] if as_tensors else arrays
         if self.output_spec.num_leaves != len(leaves):  # some leaf is no tensor
             return tuple(leaves)
@@ -105,7 +105,7 @@ def _leaves(where: str, tree: Any, spec: pytree.TreeSpec) -> list[Any]:
 
 def _told(spec: pytree.TreeSpec) -> str:
     """The structure of a tree in words."""
-    if spec.type is None or spec.num_leaves == 1 and spec.is_leaf():
+    if spec.is_leaf():
         return "a single tensor"
     if spec.type is dict:
         return f"a dict with the keys {', '.join(map(repr, spec.context))}"

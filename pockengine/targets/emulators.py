@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 def _board(name: str) -> tuple[str, ...]:
-    console = "-display none -chardev stdio,id=c -semihosting-config enable=on,target=native,chardev=c"
+    console = (
+        "-display none -chardev stdio,id=c -semihosting-config enable=on,target=native,chardev=c"
+    )
     return ("qemu-system-arm", "-M", name, *console.split(), "-kernel")
 
 

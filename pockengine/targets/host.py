@@ -14,8 +14,8 @@ TARGET = Target(
     zig_triple=None,
     pointer_bits=64,
     alignment_bytes=64,
-    fma_flops_per_s=118e9,
-    memory_bytes_per_s=11e9,
+    fma_flops_per_s=130e9,
+    memory_bytes_per_s=12e9,
     sources={
         "pointer_bits": ABI_64,
         "alignment_bytes": CACHE_LINE,

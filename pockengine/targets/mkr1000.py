@@ -7,7 +7,7 @@ from pockengine.targets.target import Target
 
 TARGET = Target(
     name="mkr1000",
-    description="Arduino MKR1000 (Cortex-M0+, 48 MHz, software floating point), no system, an SD card",
+    description="Arduino MKR1000 (Cortex-M0+, 48 MHz, software floats), no system, an SD card",
     llvm={
         "kind": "llvm",
         "mtriple": "thumbv6m-none-eabi",

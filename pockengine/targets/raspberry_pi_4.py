@@ -1,7 +1,7 @@
 """Raspberry Pi 4B: four Cortex-A72 cores under Linux, storage on an SD card.
 
-POET's release gives the A72 2e9 FLOP/s in one place, which at its 24.93 nJ per FLOP would be 50 W; its
-own no-cache profile gives 1.203e8, that is 3.0 W. The rate here is that of the profile.
+POET's release gives the A72 2e9 FLOP/s in one place, which at its 24.93 nJ per FLOP would be 50 W;
+its own no-cache profile gives 1.203e8, that is 3.0 W. The rate here is that of the profile.
 """
 
 from __future__ import annotations

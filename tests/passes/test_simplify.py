@@ -69,10 +69,11 @@ _RULES = {
     "merged batch axes": (
         (
             "%a: f32[1x2x3x1] = reshape(%x, (1, 2, 3, 1))\n"
-            "%b: f32[1x3x2x1] = permute(%a, (0, 2, 1, 3))\n%c: f32[3x2x1] = reshape(%b, (3, 2, 1))\n"
+            "%b: f32[1x3x2x1] = permute(%a, (0, 2, 1, 3))\n"
+            "%c: f32[3x2x1] = reshape(%b, (3, 2, 1))\n"
             "%d: f32[3x2x2] = expand(%one, (3, 2, 2))\n%r: f32[3x2x1] = matmul(%d, %c)"
         ),
-        "reshape permute matmul reshape",
+        "reshape permute expand reshape matmul reshape",
     ),
     "a constant operand": (_FULL + "%r: f32[2x3] = pow(%x, %c)", "pow"),
     "a constant operand that gives the shape stays": (

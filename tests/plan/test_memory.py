@@ -9,7 +9,7 @@ from pockengine.errors import PlanError
 from pockengine.ir.text import parse
 from pockengine.ir.types import Region
 from pockengine.ir.verify import base_of
-from pockengine.plan.memory import plan_entry, plan_memory
+from pockengine.plan.memory import EntryPlan, plan_entry, plan_memory
 from pockengine.plan.ownership import Work
 
 _STEP = """
@@ -62,8 +62,12 @@ def _works(graph: Graph, *groups: str, in_place: tuple[tuple[str, str], ...] = (
     return found
 
 
+def _offsets(plan: EntryPlan) -> dict[str, int]:
+    return {node.name: offset for node, offset in plan.offsets.items()}
+
+
 def test_loss_before_updates() -> None:
-    """Updates come last in the step although they come first in the graph, and the guard says so."""
+    """Updates come last in the step although they come first in the graph."""
     graph = parse(_STEP)
     plan = plan_entry(graph, _works(graph, "h", "g n um v uw", "e", "loss"))
     assert plan.order == (0, 2, 3, 1)
@@ -80,21 +84,25 @@ def test_update_waits_for_readers() -> None:
 
 def test_in_place_shares_bytes() -> None:
     """A value may take over the bytes of one that dies with it, and the arena shrinks by them."""
+    source = _PREDICT.replace("%c: f32[3] = const('c')", "%z: f32[4x64] = input('z')")
+    source = source.replace("return", "%e: f32[4x64] = mul(%h, %z)\nreturn")
+    graph = parse(source.replace("(%h,)", "(%e,)"))
+    shared = plan_entry(graph, _works(graph, "h", "e", in_place=(("h", "e"), ("z", "e"))))
+    apart = plan_entry(graph, _works(graph, "h", "e"))
+    assert _offsets(shared)["e"] == _offsets(shared)["h"] != _offsets(shared)["z"]
+    assert (shared.arena_bytes, apart.arena_bytes) == (3072, 3072)  # x, z and h live at once
+
+
+def test_in_place_needs_the_last_reader() -> None:
+    """A value that something reads later keeps its bytes."""
     graph = parse(_STEP)
     groups = ("h", "e", "loss", "g n um v uw")
-    plan = plan_entry(graph, _works(graph, *groups, in_place=(("h", "e"),)))
-    by_name = {node.name: offset for node, offset in plan.offsets.items()}
-    assert by_name["h"] != by_name["e"], "h is read again by the weight's gradient"
-    short = parse(_PREDICT.replace("return", "%e: f32[4x64] = exp(%h)\nreturn").replace("(%h,)", "(%e,)"))
-    shared = plan_entry(short, _works(short, "h", "e", in_place=(("h", "e"),)))
-    apart = plan_entry(short, _works(short, "h", "e"))
-    offsets = {node.name: offset for node, offset in shared.offsets.items()}
-    assert offsets["h"] == offsets["e"]
-    assert shared.arena_bytes == apart.arena_bytes == 2 * 1024  # x and h live at once
+    offsets = _offsets(plan_entry(graph, _works(graph, *groups, in_place=(("h", "e"),))))
+    assert offsets["h"] != offsets["e"], "the weight's gradient reads h"
 
 
 def test_regions() -> None:
-    """What persists is packed in sequence, once for all entry points; the arena is their largest."""
+    """What persists is packed in sequence, once for all; the arena is what the largest needs."""
     graphs = {"step": parse(_STEP), "predict": parse(_PREDICT)}
     works = {
         "step": _works(graphs["step"], "h", "g n um v uw", "e", "loss"),

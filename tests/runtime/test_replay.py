@@ -70,7 +70,9 @@ def test_linux(tmp_path: Path, open_toy: Callable[..., Engine], machine: str) ->
     toy = _toy_object(tmp_path, triple)
     program = build_linux_replay(_write(tmp_path), [toy], triple=triple, output=tmp_path / "replay")
     emulator = () if machine == platform.machine() else (f"qemu-{machine}-static",)
-    np.testing.assert_allclose(parse_replay(_output(*emulator, program)).losses, _expected(open_toy), rtol=1e-5)
+    np.testing.assert_allclose(
+        parse_replay(_output(*emulator, program)).losses, _expected(open_toy), rtol=1e-5
+    )
 
 
 def test_cortex_m7(tmp_path: Path, open_toy: Callable[..., Engine]) -> None:

@@ -22,8 +22,9 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(InputError) as caught:
         get_target("stm32")
     assert str(caught.value) == (
-        "target: there is no target 'stm32'; one of host, linux-x86-64, linux-arm64, raspberry-pi-4, "
-        "riscv64, stm32f746, mps2-an500, nrf52840, mkr1000. `pockengine targets` describes them"
+        "target: there is no target 'stm32'; one of host, linux-x86-64, linux-arm64, "
+        "raspberry-pi-4, riscv64, stm32f746, mps2-an500, nrf52840, mkr1000. "
+        "`pockengine targets` describes them"
     )
 
 
@@ -52,7 +53,7 @@ def test_working_memory() -> None:
 
 
 def test_power_is_plausible() -> None:
-    """Energy times rate is a power that such a board can draw: the slip of the A72 is not taken over."""
+    """Energy times rate is a power that such a board can draw: without the slip of the A72."""
     for target in TARGETS.values():
         if target.joules_per_flop and target.fma_flops_per_s:
             assert 0.005 < target.joules_per_flop * target.fma_flops_per_s < 5

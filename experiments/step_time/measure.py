@@ -1,0 +1,142 @@
+"""Measure one case in this process, and print it as JSON.
+
+    python experiments/step_time/measure.py mobilenet_v2-b1 speed --threads 1
+    python experiments/step_time/measure.py mobilenet_v2-b8 start --threads 2
+
+Speed: steps of PyTorch and of the compiled trainer in turns. Start: module to first step, once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows
+from settings import CASES, Case
+from torch import Tensor, nn
+
+LR = 1e-3
+MOMENTUM = 0.9
+STEPS = 21
+UNTIMED = 3
+
+
+def speed(case: Case, threads: int) -> dict[str, object]:
+    """Medians in milliseconds, and transient bytes of either side."""
+    import pockengine as pe  # noqa: PLC0415 - `start` counts the import
+
+    torch.manual_seed(0)
+    model, (inputs, labels) = case.model(), case.batch()
+    trainer = pe.compile(
+        model,
+        (inputs, labels),
+        loss="cross_entropy",
+        optimizer=pe.SGD(momentum=MOMENTUM),
+        threads=threads,
+    )
+    saved = saved_bytes(model, inputs, labels)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
+
+    def eager() -> float:
+        loss = F.cross_entropy(model(*inputs), labels)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return float(loss.detach())
+
+    times = in_turns(eager, lambda: trainer.step(inputs, labels, lr=LR))
+    plan = trainer.plan
+    return {
+        **times,
+        "torch_saved_bytes": saved,
+        "arena_bytes": plan.arena_bytes,
+        "lower_bound_bytes": plan.lower_bound_bytes,
+        "param_bytes": plan.param_bytes,
+        "state_bytes": plan.state_bytes,
+        "const_bytes": plan.const_bytes,
+    }
+
+
+def in_turns(one: Callable[[], float], other: Callable[[], float]) -> dict[str, float]:
+    """Medians of PyTorch's step and ours, which alternate; their losses have to agree.
+
+    Returns:
+        Milliseconds by the clock, and of processor time, which other programs disturb less.
+    """
+    marks: list[tuple[float, ...]] = []
+    for _ in range(STEPS):
+        begun = (time.perf_counter(), time.process_time())
+        loss = one()
+        between = (time.perf_counter(), time.process_time())
+        np.testing.assert_allclose(other(), loss, rtol=1e-3)
+        marks.append((*begun, *between, time.perf_counter(), time.process_time()))
+    spans = np.diff(np.array(marks[UNTIMED:]).reshape(-1, 3, 2), axis=1) * 1e3
+    names = ("torch_ms", "torch_cpu_ms", "ms", "cpu_ms")
+    medians = np.median(spans, axis=0).ravel()
+    return dict(zip(names, (round(float(ms), 2) for ms in medians), strict=True))
+
+
+def saved_bytes(model: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> int:
+    """What PyTorch saves for the backward pass: each storage once, without the model's own."""
+    known = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    saved: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = F.cross_entropy(model(*inputs), labels)
+    total = sum(t.untyped_storage().nbytes() for p, t in saved.items() if p not in known)
+    del loss
+    return total
+
+
+def start(case: Case, threads: int) -> dict[str, object]:
+    """Seconds from the module to the end of the first step, imports of the compiler included."""
+    torch.manual_seed(0)
+    model, (inputs, labels) = case.model(), case.batch()
+    begun, before = time.perf_counter(), os.times()
+    import pockengine as pe  # noqa: PLC0415 - its import is part of what is timed
+
+    trainer = pe.compile(
+        model,
+        (inputs, labels),
+        loss="cross_entropy",
+        optimizer=pe.SGD(momentum=MOMENTUM),
+        threads=threads,
+    )
+    trainer.step(inputs, labels, lr=LR)
+    used = os.times()
+    return {
+        "seconds": round(time.perf_counter() - begun, 2),
+        "cpu_seconds": round(sum(used[:4]) - sum(before[:4]), 2),
+        "imports_tvm": "tvm" in sys.modules,
+    }
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("case", choices=sorted(CASES))
+    parser.add_argument("what", choices=("speed", "start"))
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    cores = sorted(os.sched_getaffinity(0))
+    measure = start if options.what == "start" else speed
+    if options.what == "speed" and options.threads == 1:
+        os.sched_setaffinity(0, cores[-1:])
+    print(json.dumps(measure(CASES[options.case], options.threads)))
+
+
+if __name__ == "__main__":
+    main()

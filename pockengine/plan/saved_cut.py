@@ -1,0 +1,158 @@
+"""The choice of ``passes.choose_saved`` over arrays, for costing schemes by the dozen.
+
+The same minimum cut with the same capacities, its edges laid out once a scheme; ``tests`` hold the two
+against each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+from torch.fx import Node
+
+from pockengine.ir.graph import kind_of, op_name, role_of, type_of
+from pockengine.ir.ops import Kind
+from pockengine.ir.types import Role
+from pockengine.passes.choose_saved import SavingCosts
+
+_FOREVER = 2**30  # a capacity that no cut pays
+_NEVER_NS = 1e9  # work that is told as this is not to be repeated
+_MOST_WORTH = 1000.0
+_BISECTIONS = 9
+_EARLY = 0.3
+_FREE = (Role.PARAM, Role.CONST, Role.STATE, Role.HYPER)
+
+Flags = NDArray[np.bool_]
+Numbers = NDArray[np.float64]
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Values:
+    """The nodes of a graph as a cut sees them, one element each.
+
+    Args:
+        nbytes: what keeping one takes; 0 of parameters and the like, which are kept anyway.
+        made_ns: what making one costs that only the backward pass reads.
+        again_ns: what computing one again costs.
+        work_ns: what computing one costs, 0 where it is never repeated.
+        is_view: whether what it shows has to be kept instead.
+    """
+
+    nbytes: Numbers
+    made_ns: Numbers
+    again_ns: Numbers
+    work_ns: Numbers
+    is_view: Flags
+
+
+def values_of(nodes: list[Node], needed: set[Node], costs: SavingCosts) -> Values:
+    """The nodes as a cut sees them; ``needed`` is what the loss needs."""
+    work = np.array([costs.recompute_ns(n) if n.op == "call_function" else 0.0 for n in nodes])
+    is_free = np.array([role_of(node) in _FREE for node in nodes])
+    is_placeholder = np.array([node.op == "placeholder" for node in nodes])
+    is_bits = np.array([op_name(node) == "pack_bits" for node in nodes])
+    is_extra = np.array([node not in needed for node in nodes])
+    nbytes = np.array([type_of(node).nbytes for node in nodes], np.float64)
+    again = np.where(is_bits, 1.0, np.clip(work, 1.0, _FOREVER / 2))
+    return Values(
+        nbytes=np.where(is_free, 0.0, nbytes),
+        made_ns=np.where(is_extra & ~is_placeholder, work, 0.0),
+        again_ns=np.where(is_placeholder, _FOREVER, again),
+        work_ns=np.where(work < _NEVER_NS, work, 0.0),
+        is_view=np.array([kind_of(node) is Kind.VIEW for node in nodes]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedCut:
+    """One scheme's forward values, those that the backward pass reads, and what they are made from.
+
+    Args:
+        values: of the whole graph.
+        scale: how much of each is left.
+        inside: the forward values, as places among them, in order.
+        source: for each operand of one of them, the operand, as a place in ``inside``.
+        reader: and the reader likewise.
+        read: those that the backward pass reads, likewise.
+    """
+
+    values: Values
+    scale: Numbers
+    inside: Places
+    source: Places
+    reader: Places
+    read: Places
+
+    def again(self, costs: SavingCosts, step_ns: float) -> set[int]:
+        """The places in the graph of what is computed again.
+
+        Args:
+            costs: what the values were made with.
+            step_ns: what all of the step costs once.
+        """
+        found = self._cut(costs.ns_per_byte, 0.0)
+        if costs.recompute_share:
+            low, high = costs.ns_per_byte, costs.ns_per_byte * _MOST_WORTH
+            for _ in range(_BISECTIONS):
+                middle = (low * high) ** 0.5
+                tried = self._cut(middle, _EARLY)
+                if self._work_ns(tried) <= costs.recompute_share * step_ns:
+                    low, found = middle, tried
+                else:
+                    high = middle
+        return set(self.inside[found].tolist())
+
+    def _work_ns(self, again: Flags) -> float:
+        """What the backward pass computes again of what may be."""
+        needed = np.zeros(len(self.inside), np.bool_)
+        needed[self.read] = again[self.read]
+        edge = again[self.source] & again[self.reader]
+        source, reader = self.source[edge][::-1], self.reader[edge][::-1]
+        for above, below in zip(source.tolist(), reader.tolist(), strict=True):
+            needed[above] |= needed[below]  # readers come later: their edges are seen first
+        work = self.values.work_ns[self.inside] * self.scale[self.inside]
+        return float(work[needed].sum())
+
+    def _cut(self, worth: float, early: float) -> Flags:
+        """Which values to compute again where a kept byte is worth so many nanoseconds."""
+        count, places = len(self.inside), np.arange(len(self.inside))
+        source, sink = 2 * count, 2 * count + 1
+        rows = (2 * places, np.full(count, source), 2 * self.source + 1, 2 * self.read + 1)
+        columns = (2 * places + 1, 2 * places, 2 * self.reader, np.full(len(self.read), sink))
+        fixed = np.full(len(self.source) + len(self.read), _FOREVER)
+        capacities = csr_array(
+            (
+                np.concatenate([self._keep(worth, early), self._recompute(), fixed]).astype(
+                    np.int32
+                ),
+                (np.concatenate(rows), np.concatenate(columns)),
+            ),
+            shape=(sink + 1, sink + 1),
+        )
+        residual = (capacities - maximum_flow(capacities, source, sink).flow).tocsr()
+        residual.data[residual.data < 0] = 0
+        residual.eliminate_zeros()
+        reached = np.zeros(sink + 1, np.bool_)
+        reached[breadth_first_order(residual, source, return_predecessors=False)] = True
+        found: Flags = ~reached[: 2 * count : 2]
+        return found
+
+    def _keep(self, worth: float, early: float) -> Numbers:
+        """Capacities of keeping; those of earlier values count for more."""
+        values, at = self.values, self.inside
+        ns = (values.nbytes[at] * worth + values.made_ns[at]) * self.scale[at]
+        rank = np.arange(len(at)) / max(len(at), 1)
+        paid = np.clip(ns, 1, _FOREVER / 2)
+        paid = np.where(paid < _FOREVER / 2, paid * (1 + early * (0.5 - rank)), paid)
+        free = (values.nbytes[at] == 0) & (values.made_ns[at] == 0)
+        result: Numbers = np.where(values.is_view[at], _FOREVER, np.where(free, 0, paid))
+        return np.minimum(result, _FOREVER)
+
+    def _recompute(self) -> Numbers:
+        ns = self.values.again_ns[self.inside]
+        return np.where(ns < _FOREVER / 2, np.maximum(ns * self.scale[self.inside], 1), ns)

@@ -1,0 +1,1 @@
+"""Trainers of other machines, run in emulation."""

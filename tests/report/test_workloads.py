@@ -1,0 +1,91 @@
+"""Models and schemes by the names that the command line takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pockengine.errors import InputError
+from pockengine.optimizer import SGD, AdamW
+from pockengine.report.workloads import Sizes, find_scheme, find_workload
+from pockengine.scheme import Scheme
+
+SOURCE = """\
+import torch
+from pockengine.optimizer import AdamW
+
+def three():
+    return torch.nn.Linear(3, 2), (torch.ones(4, 3), torch.ones(4, 2)), "mse"
+
+def four():
+    return *three(), AdamW()
+
+def two():
+    return torch.nn.Linear(3, 2), None
+
+number = 3
+"""
+
+
+def test_a_function_of_a_file(tmp_path: Path) -> None:
+    """Three things or four; what the user asks for goes ahead of the function's optimizer."""
+    path = tmp_path / "mine.py"
+    path.write_text(SOURCE)
+    three, four = find_workload(f"{path}:three"), find_workload(f"{path}:four")
+    assert isinstance(three.model, nn.Linear)
+    assert (three.loss, three.optimizer, four.optimizer) == ("mse", SGD(momentum=0.9), AdamW())
+    assert find_workload(f"{path}:four", optimizer=SGD()).optimizer == SGD()
+
+
+def test_a_function_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules are found from the current folder."""
+    (tmp_path / "users_module.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_workload("users_module:three").loss == "mse"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet", "model 'resnet': no such model; mobilenet_v2, mini_lm, mlp, module:function"),
+        ("nowhere:f", "No module named 'nowhere'"),
+        ("nowhere.py:f", "there is no file nowhere.py"),
+        ("{path}:two", "its function gives a tuple of 2; a tuple"),
+        ("{path}:five", "has no function five"),
+        ("{path}:number", "has no function number"),
+    ],
+)
+def test_what_is_no_model(tmp_path: Path, name: str, message: str) -> None:
+    """Each mistake has its message."""
+    path = tmp_path / "mine.py"
+    path.write_text(SOURCE)
+    with pytest.raises(InputError) as caught:
+        find_workload(name.format(path=path))
+    assert message in str(caught.value)
+
+
+def test_built_in_models() -> None:
+    """They come with a batch of the asked size that they accept."""
+    for name in ("mobilenet_v2", "mlp"):
+        workload = find_workload(name, Sizes(batch=2, side=32))
+        assert workload.model(workload.batch[0]).shape == (2, 10)
+    assert torch.equal(find_workload("mlp").batch[0], find_workload("mlp").batch[0])
+
+
+def test_schemes(tmp_path: Path) -> None:
+    """Rules by name, tables from files."""
+    path = tmp_path / "scheme.json"
+    Scheme({"0.bias": 1.0}).save(path)
+    assert find_scheme(None) is None
+    assert find_scheme("full") == Scheme.full()
+    assert find_scheme("bias_only") == Scheme.bias_only()
+    assert find_scheme("bias_only:3") == Scheme.bias_only(3)
+    assert find_scheme("last_blocks:2") == Scheme.last_blocks(2)
+    assert find_scheme(str(path)) == Scheme({"0.bias": 1.0})
+    for wrong in ("last_blocks", "last_blocks:x", "nothing.json"):
+        with pytest.raises(InputError, match="--scheme"):
+            find_scheme(wrong)
