@@ -64,6 +64,7 @@ def test_targets() -> None:
     assert "sram_bytes" in found["stm32f746"]["sources"]
 
 
+@pytest.mark.slow
 def test_bench() -> None:
     """JSON with every kernel; the table has only as many as are asked for."""
     found = json.loads(run("bench", "mlp", "--runs", "1", "--json").stdout)

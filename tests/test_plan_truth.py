@@ -30,6 +30,8 @@ from pockengine.trainer import Program
 from tests.models import MODELS, SCHEMES, small_case
 from tests.spine import Case, compiled_trainer
 
+pytestmark = pytest.mark.slow
+
 _TAIL = 4096  # bytes past the end of a region that nobody may touch
 _PATTERN = 0xA5
 _EVENTS = ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system", "os.exec")
@@ -123,7 +125,6 @@ def _counting_library() -> ctypes.CDLL:
     return library.opened(path)
 
 
-@pytest.mark.slow
 def test_peak_memory_is_the_regions() -> None:
     """Over 1000 steps the process grows by no more than its regions and a tenth."""
     ran = subprocess.run(

@@ -1,6 +1,7 @@
 """A training step, beside PyTorch eager: time, transient memory, and seconds to the first step.
 
     python experiments/step_time/run.py                         all; writes result.json, table.md
+    python experiments/step_time/run.py --part start            only the start
     python experiments/step_time/run.py --case mobilenet_v2-b1  one, printed only
 
 Each measurement has a process of its own (measure.py). Nothing else should run meanwhile; the load
@@ -24,6 +25,7 @@ from settings import CASES, START_CASE, START_GOALS_S
 from tabulate import tabulate
 
 HERE = Path(__file__).parent
+RESULT = HERE / "result.json"
 
 
 def measured(case: str, what: str, threads: int, cache: str | None = None) -> dict[str, Any]:
@@ -97,15 +99,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--case", choices=sorted(CASES))
+    parser.add_argument("--case", choices=sorted(CASES), help="the speed of one, printed only")
+    parser.add_argument("--part", choices=("speed", "start"), help="only this; keep the other")
     options = parser.parse_args()
-    cases = [options.case] if options.case else list(CASES)
-    speed = [measured(case, "speed", threads=1) for case in cases]
-    result = {"machine": machine(), "speed": speed, "start": [] if options.case else starts()}
-    print(table(result))
-    if not options.case:
-        (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if options.case:
+        result = {"machine": machine(), "speed": [measured(options.case, "speed", 1)], "start": []}
+    else:
+        kept = json.loads(RESULT.read_text(encoding="utf-8")) if options.part else {}
+        result = {**kept, "machine": machine()}
+        if options.part != "start":
+            result["speed"] = [measured(case, "speed", 1) for case in CASES]
+        if options.part != "speed":
+            result["start"] = starts()
+        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         (HERE / "table.md").write_text(table(result), encoding="utf-8")
+    print(table(result))
 
 
 if __name__ == "__main__":

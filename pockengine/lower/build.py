@@ -83,4 +83,6 @@ def build_object(text: str, target: str, name: str) -> bytes:
     """Object file of a kernel for any target, and its trailer; ``target`` is JSON."""
     spec = json.loads(target)
     function, work = kernel_function(text, spec)
-    return compile_function(function, spec, name, work.extent) + TRAILER.pack(work.extent, work.grain)
+    return compile_function(function, spec, name, work.extent) + TRAILER.pack(
+        work.extent, work.grain
+    )

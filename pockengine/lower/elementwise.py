@@ -49,7 +49,8 @@ def convert(value: Expr, source: DType, wanted: DType, lanes: int) -> Expr:
     if source is wanted:
         return value
     if wanted is DType.BOOL:
-        return tirx.Not(tirx.EQ(value, constant(0, source, lanes)))
+        zero = constant(0, source, lanes)
+        return differs(value, zero) if source.is_float else tirx.NE(value, zero)
     if source is DType.I64 and wanted.is_float:
         return _float_of(value, lanes)
     kind = COMPUTE[wanted] if lanes == 1 else f"{COMPUTE[wanted]}x{lanes}"
@@ -81,6 +82,12 @@ def _float_of(value: Expr, lanes: int) -> Expr:
     total = tirx.Add(upper, real(small & whole(0xFFFFFF)))
     scale = tirx.Select(is_big, constant(1 << 15, DType.F32, lanes), constant(1, DType.F32, lanes))
     return tirx.Mul(total, scale)
+
+
+def differs(a: Expr, b: Expr) -> Expr:
+    """a != b for floats: true where either is NaN, as in PyTorch; TVM's NE is false there."""
+    unordered = tirx.Or(math.is_nan(a), math.is_nan(b))
+    return tirx.Or(tirx.Or(tirx.LT(a, b), tirx.GT(a, b)), unordered)
 
 
 def _div(a: Expr, b: Expr) -> Expr:
@@ -117,6 +124,7 @@ FLOAT_ROWS: dict[str, Row] = {
     "maximum": math.maximum,
     "minimum": math.minimum,
     "div": _div,
+    "ne": differs,
 }
 INTEGER_ROWS: dict[str, Row] = {
     "neg": lambda x: tirx.Sub(tirx.Sub(x, x), x),
@@ -128,8 +136,7 @@ ROWS: dict[str, Row] = {
     "sub": tirx.Sub,
     "mul": tirx.Mul,
     "eq": tirx.EQ,
-    # an unordered comparison by hand: TVM's NE is false for NaN, PyTorch's is true
-    "ne": lambda a, b: tirx.Not(tirx.EQ(a, b)),
+    "ne": tirx.NE,
     "lt": tirx.LT,
     "le": tirx.LE,
     "gt": tirx.GT,

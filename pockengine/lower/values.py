@@ -221,6 +221,8 @@ class Values:
         for axis, extent in enumerate(shape):
             at = index.place[axis]
             if extent != type_of(node).shape[axis]:
+                if axis == index.axis and index.lanes > 1:
+                    raise LaneError
                 at = at - const(low[axis])
                 inside = tirx.And(inside, tirx.And(at >= const(0), at < const(extent)))
                 at = self._bind(tirx.max(tirx.min(at, const(extent - 1)), const(0)))

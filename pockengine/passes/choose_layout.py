@@ -46,16 +46,16 @@ def choose_layout(graph: Graph, orders: Mapping[str, Order] | None = None) -> Gr
 
         %x: f32[2x3x8x8] = input('x')
         %w: f32[4x3x1x1] = param('w')
-        %y: f32[2x4x8x8] = conv2d(%x, %w, (1, 1), (0, 0, 0, 0), (1, 1), 1)
-        return loss=None, outputs=(%y,), gradients={}, updates=()
+        %conv2d: f32[2x4x8x8] = conv2d(%x, %w, (1, 1), (0, 0, 0, 0), (1, 1), 1)
+        return loss=None, outputs=(%conv2d,), gradients={}, updates=()
 
     after::
 
         %x: f32[2x3x8x8] = input('x')
         %w: f32[4x3x1x1]@2.3.1.0 = param('w')
         %copy: f32[2x3x8x8]@0.2.3.1 = copy(%x)
-        %y: f32[2x4x8x8]@0.2.3.1 = conv2d(%copy, %w, (1, 1), (0, 0, 0, 0), (1, 1), 1)
-        return loss=None, outputs=(%y,), gradients={}, updates=()
+        %conv2d: f32[2x4x8x8]@0.2.3.1 = conv2d(%copy, %w, (1, 1), (0, 0, 0, 0), (1, 1), 1)
+        return loss=None, outputs=(%conv2d,), gradients={}, updates=()
 
     Source: PockEngine, section 3 (layout selection ahead of time).
 

@@ -19,16 +19,16 @@ def pad_convolutions(graph: Graph) -> Graph:
 
         %x: f32[1x2x4x4] = input('x')
         %w: f32[3x2x3x3] = param('w')
-        %y: f32[1x3x4x4] = conv2d(%x, %w, (1, 1), (1, 1, 1, 1), (1, 1), 1)
-        return loss=None, outputs=(%y,), gradients={}, updates=()
+        %conv2d: f32[1x3x4x4] = conv2d(%x, %w, (1, 1), (1, 1, 1, 1), (1, 1), 1)
+        return loss=None, outputs=(%conv2d,), gradients={}, updates=()
 
     after::
 
         %x: f32[1x2x4x4] = input('x')
         %w: f32[3x2x3x3] = param('w')
         %pad: f32[1x2x6x6] = pad(%x, (0, 0, 1, 1), (0, 0, 1, 1), 0.0)
-        %y: f32[1x3x4x4] = conv2d(%pad, %w, (1, 1), (0, 0, 0, 0), (1, 1), 1)
-        return loss=None, outputs=(%y,), gradients={}, updates=()
+        %conv2d: f32[1x3x4x4] = conv2d(%pad, %w, (1, 1), (0, 0, 0, 0), (1, 1), 1)
+        return loss=None, outputs=(%conv2d,), gradients={}, updates=()
 
     Depthwise convolutions keep their padding: their loops treat borders apart.
     """

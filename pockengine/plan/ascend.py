@@ -69,9 +69,7 @@ def ascend(
     return Outcome(offsets, False, descent.nodes)
 
 
-def _preorder(
-    spans: Sequence[Span], length: int, steps: Sequence[int], restart: int
-) -> list[int]:
+def _preorder(spans: Sequence[Span], length: int, steps: Sequence[int], restart: int) -> list[int]:
     """Spans by (T)otal of their fullest section, (W)idth in steps, (A)rea and (S)ize, descending."""
     total = [0] * length
     for start, end, size in spans:

@@ -1,7 +1,7 @@
 """The choice of ``passes.choose_saved`` over arrays, for costing schemes by the dozen.
 
-The same minimum cut with the same capacities, its edges laid out once a scheme; ``tests`` hold the two
-against each other.
+The same minimum cut with the same capacities, its edges laid out once a scheme; the tests hold the
+two against each other.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ and a minimum cut over the forward values that are still read says which of them
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
@@ -18,24 +18,32 @@ from torch.fx import Graph, Node
 from pockengine.errors import SchemeError
 from pockengine.ir.forward import forward_values
 from pockengine.ir.graph import (
+    Outputs,
     ancestors,
+    calls,
+    emit,
     kind_of,
     name_of,
     op_name,
     outputs_of,
+    placeholder,
     placeholders,
     role_of,
+    set_outputs,
     type_of,
 )
 from pockengine.ir.ops import Kind
 from pockengine.ir.types import Role, TensorType
 from pockengine.ir.verify import base_of
 from pockengine.optimizer import Optimizer
+from pockengine.passes.append_optimizer import append_optimizer
 from pockengine.passes.choose_saved import SavingCosts
 from pockengine.plan.flops import node_flops
 from pockengine.plan.saved_cut import Flags, Numbers, Places, SavedCut, values_of
 from pockengine.plan.scheme_graph import SLICED, Sliceable, scheme_graph
 from pockengine.scheme import Channels
+
+_MANY = 1 << 20  # elements, beside which scalars do not count
 
 _Parts = Mapping[str, Channels | None]
 """The updated channels of each updated parameter; None for all of them."""
@@ -74,11 +82,13 @@ class _Selection:
         alive: what stays.
         const: what depends on nothing that changes.
         scale: how much is left of each node's bytes and operations.
+        updated: elements of parameters that are updated.
     """
 
     alive: Flags
     const: Flags
     scale: Numbers
+    updated: int
 
     @property
     def computed(self) -> Flags:
@@ -123,6 +133,7 @@ class SchemeCosts:
         names = [name_of(node) for node in placeholders(joint, Role.PARAM)]
         self._param = {name: column for column, name in enumerate(names)}
         self._depends = self._spread()
+        self._update_ns = _update_ns(optimizer, costs)
 
     def _lay_out_edges(self) -> None:
         """Who reads whom, and whose bytes a view shows."""
@@ -226,8 +237,10 @@ class SchemeCosts:
             own, share = needed & self._only_sliced, part.count / self._sliceable[name].count
             scale[own] = np.where(alive[own], np.maximum(scale[own], share), share)
             alive = alive | needed
-        updated = [self._param[name] for name in parts]
-        return _Selection(alive, ~_any_of(self._depends, [*updated, -1]), scale)
+        changing = [self._param[name] for name in parts]
+        const = ~_any_of(self._depends, [*changing, -1])
+        updated = sum(_sliced(self._types[name], part).size for name, part in parts.items())
+        return _Selection(alive, const, scale, updated)
 
     def _saved(self, chosen: _Selection) -> tuple[int, float]:
         """Bytes kept for the backward pass, and operations to compute again what is not kept."""
@@ -237,6 +250,7 @@ class SchemeCosts:
         if not read.size:
             return 0, 0.0
         step_ns = float((self._values.work_ns * chosen.scale)[chosen.computed].sum())
+        step_ns += chosen.updated * self._update_ns
         again = self._cut(inside, read, chosen.scale).again(self._costs, step_ns)
         stack = read.tolist()
         seen = set(stack)
@@ -281,6 +295,17 @@ class SchemeCosts:
     def _region_bytes(self, kinds: Iterable[TensorType]) -> int:
         """Values in sequence, each aligned."""
         return sum(-(-kind.nbytes // self._alignment) * self._alignment for kind in kinds)
+
+
+def _update_ns(optimizer: Optimizer, costs: SavingCosts) -> float:
+    """What the optimizer costs an element, from the calls that it writes for one parameter."""
+    graph = Graph()
+    kind = TensorType((_MANY,))
+    weight = placeholder(graph, "w", kind, Role.PARAM)
+    set_outputs(graph, Outputs(gradients={"w": emit(graph, "neg", weight)}))
+    ungrouped = replace(optimizer, groups=())
+    written = [n for n in calls(append_optimizer(graph, ungrouped)) if op_name(n) != "update"]
+    return sum(costs.recompute_ns(node) for node in written) / _MANY
 
 
 def _any_of(flags: Flags, columns: Sequence[int]) -> Flags:

@@ -76,3 +76,17 @@ def mlp() -> nn.Module:
         nn.LayerNorm(64),
         nn.Linear(64, 10),
     )
+
+
+def settled(model: nn.Module, inputs: tuple[int, ...]) -> nn.Module:
+    """The model in eval mode, its running statistics those of random inputs of this shape.
+
+    Without them a deep model's fresh weights would give logits of about zero, and the same loss
+    whatever a kernel did.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the average of all that was seen
+    with torch.no_grad():
+        model(torch.randn(inputs))
+    return model.eval()

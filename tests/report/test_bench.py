@@ -26,6 +26,7 @@ def small() -> Workload:
     return Workload(model=nn.Linear(3, 2), batch=batch, loss="mse", optimizer=SGD(0.9))
 
 
+@pytest.mark.slow
 def test_all_kernels_are_there() -> None:
     """The kernels' work is the model's, kinds and total add up, and no parameter moves."""
     workload = find_workload("mlp")

@@ -1,0 +1,90 @@
+"""Run the kernels of a fused graph one by one against the interpreter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, Node
+
+from pockengine.ir.graph import name_of, placeholders, type_of
+from pockengine.lower.build import build_blob
+from pockengine.lower.cache import KernelCache, kernel_key, load
+from pockengine.lower.features import host_target
+from pockengine.lower.kernel import Kernel, kernels
+from pockengine.lower.trailer import TRAILER
+from tests.lower.harness import run
+
+
+def reference(graph: Graph, values: Mapping[str, Tensor]) -> dict[Node, Tensor]:
+    """Every value of a graph, from tensors by canonical placeholder name."""
+    found: dict[Node, Tensor] = {node: values[name_of(node)] for node in placeholders(graph)}
+    for node in graph.nodes:
+        if node.op == "call_function":
+            args = torch.fx.map_arg(node.args, found.__getitem__)
+            kwargs = torch.fx.map_arg(dict(node.kwargs), found.__getitem__)
+            found[node] = node.target(*args, **kwargs)
+    return found
+
+
+def check_kernels(
+    graph: Graph, values: Mapping[str, Tensor], folder: Path, tolerance: float = 2e-5
+) -> int:
+    """Run each kernel on the interpreter's inputs, its range in two pieces; the number of kernels.
+
+    A result may differ by ``tolerance`` of its largest finite element; NaN and infinity must be where
+    the interpreter has them.
+    """
+    expected = reference(graph, values)
+    found = kernels(graph)
+    for kernel in found:
+        results = _run(kernel, expected, folder)
+        for node in kernel.writes:
+            wanted = expected[node]
+            finite = wanted[wanted.isfinite()] if wanted.is_floating_point() else wanted.double()
+            scale = finite.abs().max().item() if finite.numel() else 1.0
+            torch.testing.assert_close(
+                results[node],
+                wanted,
+                rtol=0,
+                atol=tolerance * max(scale, 1e-6),
+                equal_nan=True,
+                msg=lambda text, kernel=kernel: f"{text}\n{kernel.text}",
+            )
+    return len(found)
+
+
+def _run(kernel: Kernel, expected: Mapping[Node, Tensor], folder: Path) -> dict[Node, Tensor]:
+    target = host_target()
+    cache, key = KernelCache(folder), kernel_key(kernel.text, target)
+    image = cache.get(key)
+    if image is None:
+        image = build_blob(kernel.text, json.dumps(target))
+        cache.put(key, image)
+    extent, _ = TRAILER.unpack(image[-TRAILER.size :])
+    stored = [_stored(node, expected[node] if node in kernel.reads else None) for node in kernel.operands]
+    arrays = [tensor.numpy() for tensor in stored]
+    address = load(cache.path(key))
+    for begin, end in ((extent // 2, extent), (0, extent // 2)):
+        assert run(address, arrays, begin, end) == 0
+    return {
+        node: tensor.permute(_inverse(node)) if type_of(node).order else tensor
+        for node, tensor in zip(kernel.operands, stored, strict=True)
+    }
+
+
+def _stored(node: Node, value: Tensor | None) -> Tensor:
+    """A value in its storage order; what is still to be written holds a pattern that is not zero."""
+    kind = type_of(node)
+    if value is None:
+        value = torch.full(kind.shape, 7.0).to(kind.dtype.torch)
+    order = kind.order or tuple(range(len(kind.shape)))
+    return value.to(kind.dtype.torch).permute(order).contiguous().clone()
+
+
+def _inverse(node: Node) -> tuple[int, ...]:
+    order = type_of(node).order
+    return tuple(order.index(axis) for axis in range(len(order)))

@@ -1,0 +1,178 @@
+"""Kernels of fused graphs compute what the interpreter computes, special values included."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+
+import pytest
+import torch
+
+from pockengine.ir.graph import placeholders, type_of
+from pockengine.ir.ops import OPS, Kind
+from pockengine.ir.text import parse
+from pockengine.ir.verify import verify
+from pockengine.passes.choose_layout import choose_layout
+from pockengine.passes.fuse import fuse
+from pockengine.passes.pad_convolutions import pad_convolutions
+from tests.lower.kernel_oracle import check_kernels
+
+UNARY = "neg exp expm1 log log1p sqrt rsqrt tanh sigmoid erf sin cos abs sign floor round".split()
+BINARY = "add sub mul div maximum minimum pow".split()
+COMPARE = "eq ne lt le gt ge".split()
+SPECIAL = [0.0, -0.0, 1.0, -1.5, 2.5, 6.0, 30.0, -30.0, float("inf"), float("-inf"), float("nan")]
+
+
+def _values(graph: torch.fx.Graph, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        node.meta["name"]: torch.randn(type_of(node).shape, generator=generator)
+        if type_of(node).dtype.is_float
+        else torch.randint(0, 5, type_of(node).shape, generator=generator)
+        for node in placeholders(graph)
+    }
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_special_values_of_unary_ops(name: str, tmp_path: Path) -> None:
+    """NaN, infinities and signed zeros come out as in PyTorch."""
+    size = len(SPECIAL)
+    graph = parse(
+        f"%x: f32[{size}] = input('x')\n%y: f32[{size}] = {name}(%x)\n"
+        "return loss=None, outputs=(%y,), gradients={}, updates=()"
+    )
+    check_kernels(fuse(graph), {"x": torch.tensor(SPECIAL)}, tmp_path)
+
+
+@pytest.mark.parametrize("name", BINARY + COMPARE)
+def test_special_values_of_binary_ops(name: str, tmp_path: Path) -> None:
+    """Every pair of special values comes out as in PyTorch; comparisons with NaN too."""
+    pairs = torch.cartesian_prod(torch.tensor(SPECIAL), torch.tensor(SPECIAL))
+    kind = "bool" if name in COMPARE else "f32"
+    size = len(pairs)
+    graph = parse(
+        f"%x: f32[{size}] = input('x')\n%y: f32[{size}] = input('y')\n"
+        f"%z: {kind}[{size}] = {name}(%x, %y)\n"
+        "return loss=None, outputs=(%z,), gradients={}, updates=()"
+    )
+    check_kernels(fuse(graph), {"x": pairs[:, 0].contiguous(), "y": pairs[:, 1].contiguous()}, tmp_path)
+
+
+def test_every_elementwise_float_op_is_tried() -> None:
+    """A new elementwise op has to be added to one of the lists above."""
+    other = set("logical_not logical_and logical_or where cast copy full iota".split())
+    whole = {n for n in OPS if n.startswith("batch_norm")}  # decomposed before the lowering
+    maps = {name for name, op in OPS.items() if op.kind is Kind.MAP}
+    assert maps - set(UNARY + BINARY + COMPARE) == (other | whole) & maps
+
+
+@pytest.mark.parametrize("name", ["sum", "amax", "amin"])
+@pytest.mark.parametrize("axes", [(1,), (0,), (0, 1), (1, 2), (0, 2), (2,), (0, 1, 2)])
+def test_reductions(name: str, axes: tuple[int, ...], tmp_path: Path) -> None:
+    """Any axes, with and without keeping them, odd extents; one NaN reaches its result alone."""
+    shape = (3, 5, 37)
+    for keep in (False, True):
+        kept = [1 if a in axes else e for a, e in enumerate(shape) if keep or a not in axes]
+        dims = "x".join(map(str, kept))
+        graph = parse(
+            f"%x: f32[3x5x37] = input('x')\n%y: f32[{dims}] = {name}(%x, {axes}, {keep})\n"
+            "return loss=None, outputs=(%y,), gradients={}, updates=()"
+        )
+        values = _values(graph)
+        values["x"][1, 2, 3] = float("nan")
+        check_kernels(fuse(graph), values, tmp_path)
+
+
+CONVOLUTIONS = [
+    # x, weight, stride, padding, dilation, groups
+    ((2, 3, 9, 8), (5, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    ((1, 4, 8, 8), (6, 4, 3, 3), (2, 2), (0, 1, 0, 1), (1, 1), 1),
+    ((2, 8, 7, 7), (16, 8, 1, 1), (2, 2), (0, 0, 0, 0), (1, 1), 1),
+    ((1, 4, 11, 9), (4, 4, 2, 3), (3, 1), (2, 0, 1, 2), (2, 2), 1),
+    ((2, 6, 9, 9), (4, 3, 3, 3), (2, 1), (1, 1, 1, 1), (1, 1), 2),
+    ((2, 19, 9, 9), (19, 1, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 19),
+    ((1, 16, 6, 10), (16, 1, 5, 3), (1, 1), (2, 2, 0, 1), (1, 2), 16),
+]
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_convolutions(case: tuple[tuple[int, ...], ...], tmp_path: Path) -> None:
+    """Forward, input gradient and weight gradient of strided, dilated, padded, grouped convolutions."""
+    x, w, stride, padding, dilation, groups = case
+    form = f"{stride}, {padding}, {dilation}, {groups}"
+    y = torch.nn.functional.conv2d(
+        torch.nn.functional.pad(torch.empty(x), (padding[2], padding[3], padding[0], padding[1])),
+        torch.empty(w),
+        None,
+        stride,
+        0,
+        dilation,
+        groups,  # type: ignore[arg-type]
+    ).shape
+    names = {key: "x".join(map(str, shape)) for key, shape in (("x", x), ("w", w), ("y", y))}
+    graph = parse(
+        f"%x: f32[{names['x']}] = input('x')\n%w: f32[{names['w']}] = param('w')\n"
+        f"%g: f32[{names['y']}] = input('g')\n"
+        f"%y: f32[{names['y']}] = conv2d(%x, %w, {form})\n"
+        f"%dx: f32[{names['x']}] = conv2d_input_grad(%g, %w, {x[2:]}, {form})\n"
+        f"%dw: f32[{names['w']}] = conv2d_weight_grad(%x, %g, {w[2:]}, {form})\n"
+        "return loss=None, outputs=(%y, %dx, %dw), gradients={}, updates=()"
+    )
+    fused = verify(fuse(choose_layout(pad_convolutions(graph))))
+    assert check_kernels(fused, _values(graph), tmp_path) >= len(("y", "dx", "dw"))
+
+
+@pytest.mark.parametrize("extents", [(7, 5, 3), (64, 33, 24), (1, 130, 10), (17, 1, 1), (50, 64, 100)])
+def test_matmul_in_all_orders(extents: tuple[int, int, int], tmp_path: Path) -> None:
+    """Either operand and the result may be stored transposed; batches have strides of their own."""
+    rows, steps, columns = extents
+    for a, b, out in (("", "", ""), ("@0.2.1", "", ""), ("", "@0.2.1", "@0.2.1"), ("@1.0.2", "", "@1.0.2")):
+        graph = parse(
+            f"%a: f32[3x{rows}x{steps}]{a} = input('a')\n%b: f32[3x{steps}x{columns}]{b} = input('b')\n"
+            f"%y: f32[3x{rows}x{columns}]{out} = matmul(%a, %b)\n"
+            f"%z: f32[3x{rows}x{columns}]{out} = tanh(%y)\n"
+            "return loss=None, outputs=(%z,), gradients={}, updates=()"
+        )
+        check_kernels(fuse(graph), _values(graph), tmp_path)
+
+
+@pytest.mark.parametrize(("shape", "axis", "order"), [
+    ((2, 35, 5, 5), 1, "@0.2.3.1"), ((4, 1029), 1, ""), ((4, 9), 1, ""), ((40, 9), 0, "@1.0"),
+    ((43, 9), 0, ""),
+])  # fmt: skip
+def test_bits(shape: tuple[int, ...], axis: int, order: str, tmp_path: Path) -> None:
+    """Masks packed along any axis come back as they were."""
+    packed = [-(-e // 8) if a == axis else e for a, e in enumerate(shape)]
+    dims, small = "x".join(map(str, shape)), "x".join(map(str, packed))
+    graph = parse(
+        f"%x: f32[{dims}]{order} = input('x')\n%m: bool[{dims}]{order} = le(%x, 0.0)\n"
+        f"%p: u8[{small}]{order} = pack_bits(%m, {axis})\n"
+        f"%u: bool[{dims}]{order} = unpack_bits(%p, {axis}, {shape[axis]})\n"
+        f"%w: f32[{dims}]{order} = where(%u, 0.0, %x)\n"
+        "return loss=None, outputs=(%w,), gradients={}, updates=()"
+    )
+    assert prod(shape) > 0
+    check_kernels(fuse(graph), _values(graph), tmp_path)
+
+
+def test_rows_and_indices(tmp_path: Path) -> None:
+    """Softmax and layer normalization, gathered rows, scattered rows with duplicates, cat and pad."""
+    graph = parse("""
+%t: f32[5x24] = param('t')
+%i: i64[3x4] = input('i')
+%e: f32[3x4x24] = take_rows(%t, %i)
+%m: f32[3x4x1] = amax(%e, (2,), True)
+%s: f32[3x4x24] = sub(%e, %m)
+%x: f32[3x4x24] = exp(%s)
+%n: f32[3x4x1] = sum(%x, (2,), True)
+%p: f32[3x4x24] = div(%x, %n)
+%q: f32[3x4x24] = mul(%p, %p)
+%v: f32[3x4x1] = sum(%q, (2,), True)
+%r: f32[3x4x1] = rsqrt(%v)
+%o: f32[3x4x24] = mul(%p, %r)
+%b: f32[5x24] = scatter_rows(%o, %i, 5)
+%c: f32[3x9x24] = cat((%o, %p, %c0), 1)
+%d: f32[3x10x27] = pad(%c, (0, 1, 2), (0, 0, 1), 3.0)
+return loss=None, outputs=(%b, %d), gradients={}, updates=()
+""".replace("%m:", "%c0: f32[3x1x24] = slice(%e, 1, 2, 3, 1)\n%m:", 1))
+    check_kernels(fuse(graph), _values(graph), tmp_path)
