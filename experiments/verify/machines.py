@@ -77,8 +77,10 @@ CASES = {
     "cortex-m7-wide-mlp": Case("stm32f746", wide_mlp, (4, 600)),
     "cortex-m4f-mlp": Case("nrf52840", mlp, (16, 32)),
     "arm64-mlp": Case("linux-arm64", mlp, (16, 32)),
-    "arm64-mobilenet-v2-0.35-32px": Case("linux-arm64", mobilenet(0.35, 32), (2, 3, 32, 32), 0.001),
-    "arm64-mobilenet-v2-1.0-128px": Case("linux-arm64", mobilenet(1.0, 128), (1, 3, 128, 128), 0.001),
+    "arm64-mobilenet-v2-0.35-32px": Case("linux-arm64", mobilenet(0.35, 32), (2, 3, 32, 32), 1e-4),
+    "arm64-mobilenet-v2-1.0-128px": Case(
+        "linux-arm64", mobilenet(1.0, 128), (1, 3, 128, 128), 1e-4
+    ),
 }
 
 

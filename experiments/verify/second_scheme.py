@@ -3,7 +3,8 @@
     python -m experiments.verify.second_scheme
 
 prints a line of JSON: for each scheme the seconds of passes and plan, of kernels and tables, and of
-opening the trainer; and the events by which this process started others, of which there are to be
+opening the trainer, in all, and of that the processor time (the rest was spent waiting for other
+processes); and the events by which this process started others, of which there are to be
 none. `make verify` runs it in a process of its own.
 """
 
@@ -42,6 +43,7 @@ def schemes(model: nn.Module) -> Mapping[str, Scheme | Rule]:
 def ready(model: nn.Module, batch: Batch, scheme: Scheme | Rule) -> dict[str, float]:
     """Make a trainer and take a step; seconds by stage."""
     clock = [time.perf_counter()]
+    processor = time.process_time()
 
     def lap() -> float:
         clock.append(time.perf_counter())
@@ -58,6 +60,8 @@ def ready(model: nn.Module, batch: Batch, scheme: Scheme | Rule) -> dict[str, fl
     trainer = pe.Trainer(program, prepared.captured.tensors, threads=1)
     seconds["open"] = lap()
     seconds["ready"] = sum(seconds.values())
+    seconds["ready_processor"] = time.process_time() - processor
+    lap()
     trainer.step(*batch, lr=1e-3)
     seconds["first_step"] = lap()
     trainer.close()

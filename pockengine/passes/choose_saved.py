@@ -72,8 +72,8 @@ def choose_saved(graph: Graph, costs: SavingCosts) -> Graph:
         %w: f32[64x64] = param('w')
         %h: f32[64x64] = matmul(%x, %w)
         %y: f32[64x64] = exp(%h)
-        %exp: f32[64x64] = exp(%h)
-        %g: f32[64x64] = mul(%h, %exp)
+        %y_1: f32[64x64] = exp(%h)
+        %g: f32[64x64] = mul(%h, %y_1)
         return loss=None, outputs=(%y,), gradients={'w': %g}, updates=()
 
     Not applied to graphs without a backward pass. Source: Chen et al. 2016 for the idea, PyTorch's

@@ -16,7 +16,7 @@ from pockengine.plan.solve import Outcome, search
 __all__ = ["Buffer", "Packing", "lower_bound", "pack"]
 
 _CORNER_RESTARTS = 2  # at one target before the next target has its turn
-_ASCENTS = 2  # likewise
+_PLAIN_TURNS = 3  # two ascents each, which try the plain preorders; from then on one
 _ASCENT_NODES = 1.5  # per buffer: an ascent that succeeds hardly ever turns back
 _DEFAULT_SECONDS = 60.0
 _EFFORT = 5000
@@ -132,7 +132,8 @@ class _Problem:
         """Looks for a packing within ``target`` bytes: nodes used, and whether none can exist."""
         capacity = target // self._coarse * self._coarse
         used = 0
-        for restart in range(turn * _ASCENTS, (turn + 1) * _ASCENTS):
+        plain = range(2 * turn, 2 * turn + 2)
+        for restart in plain if turn < _PLAIN_TURNS else [turn + _PLAIN_TURNS]:
             allowed = min(nodes - used, int(_ASCENT_NODES * len(self._spans)) + 50)
             outcome = ascend(
                 self._spans,

@@ -66,9 +66,9 @@ def search(
 ) -> Outcome:
     """Packs ``spans`` below ``capacity``, or gives up after ``restarts`` or ``nodes``.
 
-    Restart k reverses time when odd and changes the order in which spans are tried in a corner,
-    how readily gaps are left and how many nodes are allowed; now and then one is complete. The result is a function of the arguments unless the
-    ``deadline`` (of time.monotonic) cuts it short.
+    Restart k reverses time when odd and changes the order in which spans are tried in a corner, how
+    readily gaps are left and how many nodes are allowed; now and then one is complete. The result
+    is a function of the arguments unless the ``deadline`` (of time.monotonic) cuts it short.
     """
     used = 0
     for restart in range(first_restart, first_restart + restarts):

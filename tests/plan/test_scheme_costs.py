@@ -41,7 +41,7 @@ CONV_MIXED = Scheme(
 )
 ENCODER_MIXED = Scheme({"layers.1.query.weight": 0.5, "layers.2.up.weight": 0.25, "pooler.bias": 1})
 TOLERANCE = 0.02  # layout and copies of outputs add a few values ahead of choose_saved
-SLICED_TOLERANCE = 0.1  # a value more or less: the slices' gradients share fewer intermediate values
+SLICED_TOLERANCE = 0.1  # gradients of slices share fewer values: one more or less is kept
 REGION_TOLERANCE = 0.1  # tiny constants, each in its own 64 bytes
 
 
