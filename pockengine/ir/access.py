@@ -1,7 +1,7 @@
 """Where the elements of a value are: a base value, an offset and a stride for each axis.
 
-Views cost nothing because of this: a chain of permute, slice, expand and reshape over a stored value is
-one more way to index its bytes. PyTorch's own stride algebra on meta tensors does the work.
+Views cost nothing because of this: a chain of permute, slice, expand and reshape over a stored
+value is one more way to index its bytes. PyTorch's stride algebra on meta tensors does the work.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pockengine.ir.ops import Kind
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Element (i, j, ...) of a value is element offset + i * strides[0] + ... of the base's storage."""
+    """Element (i, j, ...) of a value is element offset + i * strides[0] + ... of its base."""
 
     base: Node
     offset: int
@@ -25,7 +25,7 @@ class Access:
 
 
 def access(node: Node) -> Access | None:
-    """How a value's elements are found; None if a reshape in the chain needs a copy of its source."""
+    """How a value's elements are found; None if a reshape in the chain needs a copy."""
     chain: list[Node] = []
     base = node
     while kind_of(base) is Kind.VIEW:

@@ -11,8 +11,9 @@ from pockengine.ir.verify import base_of
 def forward_values(graph: Graph) -> set[Node]:
     """What the forward pass computes.
 
-    The loss and the outputs with all that they need; and what passes left for the forward pass to make
-    out of it so that the backward pass keeps less: packed masks, and copies of slices of forward values.
+    The loss and the outputs with all that they need; and what passes left for the forward pass to
+    make out of it so that the backward pass keeps less: packed masks, and copies of slices of
+    forward values.
     """
     found = outputs_of(graph)
     head = () if found.loss is None else (found.loss,)

@@ -1,7 +1,7 @@
 """Building and reading IR graphs. Only this package touches ``node.meta``.
 
-A graph is placeholders (each with a role and a canonical name), calls of the vocabulary's ops and one
-output that holds an ``Outputs`` as a dict. Every value has a ``TensorType``.
+A graph is placeholders (each with a role and a canonical name), calls of the vocabulary's ops and
+one output that holds an ``Outputs`` as a dict. Every value has a ``TensorType``.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def scope_of(node: Node) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What integers an input may hold: low <= value < high, or ``ignore`` (a label that counts for nothing)."""
+    """Integers an input may hold: low <= value < high, or ``ignore``, a label not counted."""
 
     low: int
     high: int
@@ -281,8 +281,8 @@ def rebuild(
 
     Args:
         graph: the old graph, which stays as it is.
-        visit: gets the new graph, an old call and a function from old arguments to new ones; returns the
-            node that stands for the call, or None to copy it.
+        visit: gets the new graph, an old call and a function from old arguments to new ones;
+            returns the node that stands for the call, or None to copy it.
         outputs: chooses what the new graph yields, given the old outputs as new nodes.
 
     Calls that nothing uses are left out; placeholders all stay.

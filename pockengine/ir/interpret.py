@@ -31,9 +31,7 @@ def interpret(graph: Graph, values: Mapping[str, Tensor]) -> Result:
     Raises:
         KeyError: a placeholder has no value.
     """
-    places: dict[Node, Tensor] = {
-        node: values[name_of(node)] for node in placeholders(graph)
-    }
+    places: dict[Node, Tensor] = {node: values[name_of(node)] for node in placeholders(graph)}
 
     def look_up(argument: Any) -> Any:
         return torch.fx.map_arg(argument, places.__getitem__)

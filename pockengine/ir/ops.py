@@ -1,8 +1,8 @@
 """The closed vocabulary: every op of the IR, with its reference implementation in PyTorch.
 
-An op is a plain function on tensors. Its type rule is the function itself, run on meta tensors. All ops
-are pure; shapes are canonical (PyTorch's): activations (N, C, H, W), convolution weights (O, I, R, S).
-How a value is stored is a property of its type, not of the ops that touch it.
+An op is a plain function on tensors. Its type rule is the function itself, run on meta tensors. All
+ops are pure; shapes are canonical (PyTorch's): activations (N, C, H, W), convolution weights
+(O, I, R, S). How a value is stored is a property of its type, not of the ops that touch it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TypeAlias
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import Tensor
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 Number: TypeAlias = float | int | bool
 Operand: TypeAlias = Tensor | Number
@@ -66,7 +67,7 @@ def op_of(target: object) -> Op:
     return row
 
 
-# --- elementwise -------------------------------------------------------------------------------------
+# --- elementwise --------------------------------------------------------------------------------
 
 
 def _unary(name: str, function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
@@ -140,7 +141,7 @@ logical_or = _binary("logical_or", _as_tensors(torch.logical_or))
 
 @_op(Kind.MAP)
 def where(condition: Tensor, a: Operand, b: Operand) -> Tensor:
-    """a where the condition holds, else b; broadcast."""
+    """Choose a where the condition holds, else b; broadcast."""
     return torch.where(condition, a, b)
 
 
@@ -185,7 +186,7 @@ def iota(shape: tuple[int, ...], axis: int) -> Tensor:
     return torch.arange(shape[axis]).reshape(column).expand(shape)
 
 
-# --- views and moves ---------------------------------------------------------------------------------
+# --- views and moves ----------------------------------------------------------------------------
 
 
 @_op(Kind.VIEW)
@@ -227,7 +228,7 @@ def cat(xs: Sequence[Tensor], axis: int) -> Tensor:
     return torch.cat(list(xs), dim=axis)
 
 
-# --- reductions --------------------------------------------------------------------------------------
+# --- reductions ---------------------------------------------------------------------------------
 
 
 @_op(Kind.REDUCE)
@@ -248,7 +249,7 @@ def amin(x: Tensor, axes: tuple[int, ...], keepdims: bool = False) -> Tensor:
     return torch.amin(x, dim=axes, keepdim=keepdims)
 
 
-# --- contractions ------------------------------------------------------------------------------------
+# --- contractions -------------------------------------------------------------------------------
 
 
 @_op(Kind.CONTRACT)
@@ -297,7 +298,9 @@ def conv2d_input_grad(
         height + top + bottom,
         width + left + right,
     )
-    padded = torch.nn.grad.conv2d_input(shape, weight, grad, stride, 0, dilation, groups)
+    padded: Tensor = conv2d_input(  # type: ignore[no-untyped-call]
+        shape, weight, grad, stride, 0, dilation, groups
+    )
     return padded[:, :, top : top + height, left : left + width]
 
 
@@ -311,14 +314,17 @@ def conv2d_weight_grad(
     dilation: Pair,
     groups: int,
 ) -> Tensor:
-    """Gradient of conv2d by its weight: (N, C, H, W), (N, O, P, Q) -> (O, C / groups, *kernel_size)."""
+    """Gradient of conv2d by weight: (N, C, H, W), (N, O, P, Q) -> (O, C / groups, *kernel_size)."""
     top, bottom, left, right = padding
     padded = F.pad(x, (left, right, top, bottom))
     shape = (grad.shape[1], x.shape[1] // groups, *kernel_size)
-    return torch.nn.grad.conv2d_weight(padded, shape, grad, stride, 0, dilation, groups)
+    found: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+        padded, shape, grad, stride, 0, dilation, groups
+    )
+    return found
 
 
-# --- normalization, kept whole until fold_batch_norm has seen it ----------------------------------------
+# --- normalization, kept whole until fold_batch_norm has seen it --------------------------------
 
 
 def _per_channel(values: Tensor, rank: int) -> Tensor:
@@ -352,7 +358,7 @@ def batch_norm_weight_grad(
     return torch.sum(grad * centred, dim=axes)
 
 
-# --- indexing ----------------------------------------------------------------------------------------
+# --- indexing -----------------------------------------------------------------------------------
 
 
 @_op(Kind.INDEX)
@@ -369,7 +375,7 @@ def scatter_rows(rows: Tensor, index: Tensor, count: int) -> Tensor:
     return table.index_add(0, index.reshape(-1), flat)
 
 
-# --- bits and updates --------------------------------------------------------------------------------
+# --- bits and updates ---------------------------------------------------------------------------
 
 
 @_op(Kind.MOVE)

@@ -97,7 +97,7 @@ def _parse_line(graph: Graph, line: str, values: dict[str, Node]) -> None:
         raise ValueError("is not `%name: type = op(arguments)`")
     call = ast.parse(match["call"].replace("%", "__v_"), mode="eval").body
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-        raise ValueError("has no call")
+        raise TypeError("has no call")
     value_type = _parse_type(match["type"])
     if call.func.id in {role.value for role in Role}:
         name, *limits = (_value(argument, values) for argument in call.args)

@@ -1,12 +1,15 @@
-"""Types of values: shape, dtype, storage layout, quantization; and the roles and regions values live in."""
+"""Types of values: shape, dtype, storage layout, quantization; and values' roles and regions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from math import prod
+from typing import TypeAlias
 
 import torch
+
+TorchDType: TypeAlias = torch.dtype  # inside DType, ``torch`` is a property
 
 
 class DType(Enum):
@@ -37,7 +40,7 @@ class DType(Enum):
         return _TORCH[self]
 
     @classmethod
-    def of(cls, dtype: torch.dtype) -> DType:
+    def of(cls, dtype: TorchDType) -> DType:
         """The element type of a torch dtype; KeyError where there is none."""
         return _FROM_TORCH[dtype]
 
@@ -99,7 +102,7 @@ class Quantization:
     """Affine quantization: real = scale * (stored - zero_point), both *values* of the graph.
 
     Args:
-        scale: name of the value that holds the scale, one element or one for each index of ``axis``.
+        scale: name of the value that holds the scale: one element, or one an index of ``axis``.
         zero_point: name of the value that holds the zero point, of the same shape.
         axis: the quantized axis; None for one scale a tensor.
     """
@@ -116,8 +119,8 @@ class TensorType:
     Args:
         shape: the canonical (PyTorch) extents, outermost first.
         dtype: the element type.
-        order: storage order: stored axis i is canonical axis order[i]. Empty: row-major as in PyTorch.
-            A convolution's (N, C, H, W) activation stored as NHWC has order (0, 2, 3, 1).
+        order: storage order: stored axis i is canonical axis order[i]. Empty: row-major as in
+            PyTorch. A convolution's (N, C, H, W) activation stored as NHWC has order (0, 2, 3, 1).
         quantization: how stored integers map to real numbers.
     """
 

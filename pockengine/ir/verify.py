@@ -26,8 +26,9 @@ def verify(graph: Graph) -> Graph:
 
     The rules: every node is a placeholder with a role, a call of the vocabulary, or the one output;
     every value has the type its op infers; arguments precede their users; a storage order is a
-    permutation of the axes; an update's target is a parameter or state, whole or a slice, its value has
-    the target's shape and dtype, nothing but the output uses it, and no two updates share a target.
+    permutation of the axes; an update's target is a parameter or state, whole or a slice, its value
+    has the target's shape and dtype, nothing but the output uses it, and no two updates share
+    a target.
 
     Raises:
         InvalidGraphError: names the node and the rule.
@@ -96,4 +97,3 @@ def base_of(node: object) -> Node:
         assert isinstance(source, Node)
         node = source
     return node
-

@@ -18,9 +18,7 @@ from pockengine.lower.values import Index, Values
 from pockengine.lower.work import Work
 
 
-def cat_body(
-    graph: Graph, buffers: Mapping[Node, Buffer], lanes: int
-) -> Work:
+def cat_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
     """The body of a concatenation over the rows of its result's walk."""
     node = stored_outputs(graph)[0]
     sources: Any = node.args[0]

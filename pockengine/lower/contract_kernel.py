@@ -44,9 +44,7 @@ def split_inline(flat: Expr, extents: Sequence[int]) -> tuple[Expr, ...]:
     return tuple(reversed(places))
 
 
-def contract_body(
-    graph: Graph, buffers: Mapping[Node, Buffer], tiles: TileParameters
-) -> Work:
+def contract_body(graph: Graph, buffers: Mapping[Node, Buffer], tiles: TileParameters) -> Work:
     """The loop nests of a contraction kernel over its range of units."""
     parts = []
     for product in products(graph):
@@ -80,8 +78,7 @@ class _Tail:
     def store(self, batch: Expr, row: Expr, column: Expr, lanes: int, value: Expr) -> Stmt:
         values = Values(self.buffers, self.inside)
         values.known(self.anchor, value)
-        split = lambda flat, extents: split_inline(flat, extents)  # noqa: E731 - a short adapter
-        place = self.product.out_place(split, batch, row, column)
+        place = self.product.out_place(split_inline, batch, row, column)
         index = Index(tuple(_expr(p) for p in place), self.product.out_axis, lanes)
         stores = []
         for node in self.stored:
@@ -100,7 +97,11 @@ def _expr(place: Any) -> Expr:
 
 
 def _contraction(
-    graph: Graph, buffers: Mapping[Node, Buffer], product: Product, tail: _Tail, tiles: TileParameters
+    graph: Graph,
+    buffers: Mapping[Node, Buffer],
+    product: Product,
+    tail: _Tail,
+    tiles: TileParameters,
 ) -> Contraction:
     inside = frozenset(calls(graph))
     along = runs_along_steps(graph, product)
@@ -146,5 +147,3 @@ def _zero_nest(product: Product, tail: _Tail, lanes: int) -> Callable[[Expr, Exp
         return serial("b", product.batch, each)
 
     return lambda begin, end: serial("row", end - begin, row, begin)
-
-

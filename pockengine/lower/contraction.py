@@ -189,7 +189,12 @@ class _Unit:
             starts = [sum(lanes[:i]) for i in range(len(lanes))]
             return block(
                 *(
-                    store(self.left_rows, goal + const(at), load(left.buffer, origin + const(at), n), n)
+                    store(
+                        self.left_rows,
+                        goal + const(at),
+                        load(left.buffer, origin + const(at), n),
+                        n,
+                    )
                     for at, n in zip(starts, lanes, strict=True)
                 )
             )

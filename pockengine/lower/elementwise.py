@@ -85,7 +85,7 @@ def _float_of(value: Expr, lanes: int) -> Expr:
 
 
 def differs(a: Expr, b: Expr) -> Expr:
-    """a != b for floats: true where either is NaN, as in PyTorch; TVM's NE is false there."""
+    """Compare floats, a != b: true where either is NaN, as in PyTorch; TVM's NE is false there."""
     unordered = tirx.Or(math.is_nan(a), math.is_nan(b))
     return tirx.Or(tirx.Or(tirx.LT(a, b), tirx.GT(a, b)), unordered)
 

@@ -39,7 +39,7 @@ class Kernel:
         text: the group as an IR graph of its own; equal texts are equal kernels.
         reads: stored values of the whole graph, in the order of the text's placeholders.
         writes: stored values that the kernel makes, in the order of the text's outputs.
-        updates: placeholders of the whole graph that the kernel overwrites; they are among ``reads``.
+        updates: placeholders of the whole graph that the kernel overwrites, also in ``reads``.
     """
 
     group: int
@@ -123,7 +123,7 @@ def _is_stored(node: Node, inside: set[Node], yielded: set[Node]) -> bool:
 
 
 def form_of(graph: Graph) -> str:
-    """What loops a kernel's graph has: contract, stencil, rows, reduce, map, or the op that stands alone."""
+    """The loops of a kernel: contract, stencil, rows, reduce, map, or the op that stands alone."""
     form = "map"
     for node in calls(graph):
         kind = kind_of(node)

@@ -121,7 +121,11 @@ class Columns:
 
     def tiles(self, lanes: int) -> int:
         """Vector tiles along a kept lane axis."""
-        return -(-self.shape[self.lane] // (4 * lanes)) if self.lane_kept and self.lane is not None else 1
+        return (
+            -(-self.shape[self.lane] // (4 * lanes))
+            if self.lane_kept and self.lane is not None
+            else 1
+        )
 
     def units(self, lanes: int) -> int:
         """The kernel's range."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch.fx import Graph, Node
@@ -11,11 +12,24 @@ from tvm import tirx
 from pockengine.ir.graph import calls, type_of
 from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.loops import BLOCK, PIECE, Walk, map_walk
-from pockengine.lower.nest import Buffer, Expr, Stmt, block, bound, const, held, serial
+from pockengine.lower.nest import (
+    Buffer,
+    Expr,
+    Stmt,
+    block,
+    bound,
+    const,
+    held,
+    load,
+    serial,
+    store,
+    zeros,
+)
 from pockengine.lower.reductions import fold
 from pockengine.lower.values import Index, Values
 from pockengine.lower.work import Work
 
+_SCATTER_VECTORS = 8  # of a tile of table columns: whole cache lines, and work for two threads
 
 
 def split_row(row: Expr, extents: Sequence[int]) -> tuple[list[Stmt], list[Expr]]:
@@ -46,7 +60,9 @@ def pieces(
             statements.append(serial("t", extent - done, lambda t: body(first + done + t, 1)))
         return statements
     if extent >= lanes:
-        statements.append(serial("j", extent // lanes, lambda j: body(first + j * const(lanes), lanes)))
+        statements.append(
+            serial("j", extent // lanes, lambda j: body(first + j * const(lanes), lanes))
+        )
     done = extent - extent % lanes
     while done < extent:
         width = 1 << ((extent - done).bit_length() - 1)
@@ -55,9 +71,7 @@ def pieces(
     return statements
 
 
-def map_body(
-    graph: Graph, buffers: Mapping[Node, Buffer], lanes: int
-) -> Work:
+def map_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
     """Every element of a map kernel's domain."""
     loops = map_walk(graph)
     stored = stored_outputs(graph)
@@ -96,7 +110,7 @@ def map_body(
 
 
 def pack_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
-    """Booleans to bits: a vector of conditions selects a vector of bit values, whose lanes are joined."""
+    """Booleans to bits: conditions select a vector of bit values, whose lanes are joined."""
     del lanes
     node = stored_outputs(graph)[0]
     mask: Any = node.args[0]
@@ -136,15 +150,13 @@ def pack_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
             return block(*statements, serial("j", loops.extent, lambda at: crossing(places, at)))
         pairs, rest = extent // 16, extent % 16
         run = [serial("j", pairs, lambda j: octets(places, j * const(2), 16))] if pairs else []
-        for bits in ([8] if rest >= 8 else []) + ([rest % 8] if rest % 8 else []):  # noqa: PLR2004
-            start = pairs * 2 + (1 if rest > 8 > bits else 0)  # noqa: PLR2004
+        for bits in ([8] if rest >= 8 else []) + ([rest % 8] if rest % 8 else []):
+            start = pairs * 2 + (1 if rest > 8 > bits else 0)
             run.append(octets(places, const(start), bits))
         return block(*statements, *run)
 
     grain = max(1, PIECE // max(1, loops.extent * 8))
-    return Work(
-        loops.rows, grain, lambda begin, end: serial("unit", end - begin, unit, begin)
-    )
+    return Work(loops.rows, grain, lambda begin, end: serial("unit", end - begin, unit, begin))
 
 
 def _word(values: Values, mask: Node, index: Index) -> Expr:
@@ -153,9 +165,7 @@ def _word(values: Values, mask: Node, index: Index) -> Expr:
     if lanes not in (8, 16):
         total = _int32(0)
         for bit in range(lanes):
-            place = [
-                p + const(bit) if a == index.axis else p for a, p in enumerate(index.place)
-            ]
+            place = [p + const(bit) if a == index.axis else p for a, p in enumerate(index.place)]
             found = values.value(mask, Index(tuple(place)))
             total = total | tirx.Select(found, _int32(1 << bit), _int32(0))
         return total
@@ -178,10 +188,8 @@ def _over(loops: Walk, unit: Callable[[Expr], Stmt]) -> Work:
     )
 
 
-def scatter_body(
-    graph: Graph, buffers: Mapping[Node, Buffer], lanes: int
-) -> Work:
-    """Rows summed into a table in index order; the range runs over vector columns of the table."""
+def scatter_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
+    """Rows summed into a table in index order; the range runs over tiles of the table's columns."""
     node = stored_outputs(graph)[0]
     rows: Any = node.args[0]
     places: Any = node.args[1]
@@ -189,43 +197,39 @@ def scatter_body(
     shape = type_of(places).shape
     table = buffers[node]
     inside = frozenset(calls(graph))
-    total = type_of(places).size
+    tile = min(width, _SCATTER_VECTORS * lanes)
 
-    def column(at: Expr, size: int) -> Stmt:
-        zero = tirx.FloatImm("float32", 0.0)
-        ramp = at if size == 1 else tirx.Ramp(at, const(1), size)
-        clear = serial(
-            "v",
-            count,
-            lambda v: tirx.BufferStore(
-                table, zero if size == 1 else tirx.Broadcast(zero, size), [v * const(width) + ramp]
-            ),
-        )
+    def clear(start: Expr, extent: int) -> Stmt:
+        def zero(line: Expr, at: Expr, size: int) -> Stmt:
+            return store(table, line * const(width) + at, zeros(size), size)
 
-        def add(number: Expr) -> Stmt:
-            statements, place = split_row(number, shape)
-            values = Values(buffers, inside)
-            row, bind = bound("row", tirx.Cast("int64", values.value(places, Index(tuple(place)))))
-            index = Index((*place, at), len(shape), size)
-            value = values.value(rows, index)
-            spot = [row * const(width) + ramp]
-            body = values.flushed(
-                bind, tirx.BufferStore(table, tirx.BufferLoad(table, spot) + value, spot)
-            )
-            return block(*statements, body)
+        return serial("v", count, lambda v: block(*pieces(extent, lanes, partial(zero, v), start)))
 
-        return block(clear, serial("i", total, add))
+    def add(start: Expr, extent: int, number: Expr) -> Stmt:
+        statements, place = split_row(number, shape)
+        values = Values(buffers, inside)
+        index = values.value(places, Index(tuple(place)))
+        row, bind = bound("row", tirx.Cast("int64", index))
+
+        def join(at: Expr, size: int) -> Stmt:
+            terms = Values(buffers, inside)
+            value = terms.value(rows, Index((*place, at), len(shape), size))
+            spot = row * const(width) + at
+            return terms.flushed(store(table, spot, load(table, spot, size) + value, size))
+
+        return block(*statements, values.flushed(bind), *pieces(extent, lanes, join, start))
+
+    def columns(start: Expr, extent: int) -> Stmt:
+        total = type_of(places).size
+        return block(clear(start, extent), serial("i", total, lambda i: add(start, extent, i)))
 
     def unit(number: Expr) -> Stmt:
-        start, bind = bound("start", number * const(lanes))
-        whole = column(start, lanes)
-        if width % lanes == 0:
-            return block(bind, whole)
-        tail = block(*pieces(width % lanes, lanes, column, start))
-        last = tirx.EQ(number, const(width // lanes))
-        return block(bind, tail if width < lanes else tirx.IfThenElse(last, tail, whole))
+        start, bind = bound("start", number * const(tile))
+        if width % tile == 0:
+            return block(bind, columns(start, tile))
+        last = tirx.EQ(number, const(width // tile))
+        narrow = columns(start, width % tile)
+        return block(bind, tirx.IfThenElse(last, narrow, columns(start, tile)))
 
-    units = -(-width // lanes)
+    units = -(-width // tile)
     return Work(units, 1, lambda begin, end: serial("unit", end - begin, unit, begin))
-
-

@@ -77,8 +77,8 @@ def bound(name: str, value: Expr) -> tuple[Expr, Stmt]:
 def held(name: str, value: Expr) -> tuple[list[Stmt], Expr]:
     """A variable for a computed value, and the statements that make it.
 
-    The value passes through a stack slot, which LLVM removes again: TVM's analyzers look through every
-    Bind and Let, and take time exponential in the depth of what they see.
+    The value passes through a stack slot, which LLVM removes again: TVM's analyzers look through
+    every Bind and Let, and take time exponential in the depth of what they see.
     """
     statements: list[Stmt] = []
     while isinstance(value, tirx.Let):

@@ -1,6 +1,6 @@
 """Matmul and dense convolutions as plain sums of products: extents and strides, without TVM.
 
-Every contraction of the vocabulary, and each phase of a strided input gradient, becomes a ``Product``:
+Every contraction of the vocabulary and each phase of a strided input gradient is a ``Product``:
 
     out[b, m, n] = sum over k of left(b, m, k) * right(b, k, n)
 
@@ -94,7 +94,7 @@ _NEAR = 8  # scratches: an operand up to this size stays in the second-level cac
 
 
 def reads_in_place(graph: Graph, product: Product, tiles: TileParameters) -> bool:
-    """Whether the right operand is read where it lies: contiguous columns, and small or read rarely."""
+    """Whether the right operand is read in place: contiguous columns, and small or read rarely."""
     if not is_direct(graph, product):
         return False
     found = _stored(graph, product.right)

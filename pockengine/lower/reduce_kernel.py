@@ -8,7 +8,7 @@ from typing import Any
 from torch.fx import Graph, Node
 from tvm import tirx
 
-from pockengine.ir.graph import calls, kind_of, type_of
+from pockengine.ir.graph import calls, kind_of
 from pockengine.ir.ops import Kind
 from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.loops import Columns, columns_of
@@ -21,9 +21,7 @@ from pockengine.lower.work import Work
 _CHUNK = 64  # terms summed in a row before their sum joins the total: keeps rounding errors small
 
 
-def reduce_body(
-    graph: Graph, buffers: Mapping[Node, Buffer], lanes: int
-) -> Work:
+def reduce_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
     """The sums of a reduce kernel over its range of units."""
     loops = columns_of(graph)
     return Work(loops.units(lanes), 1, _Reduce(graph, buffers, loops, lanes).body)
@@ -63,7 +61,7 @@ class _Reduce:
             whole = tirx.IfThenElse(tirx.LT(tile, const(full)), whole, part)
         return block(*statements, whole if whole is not None else part)
 
-    # --- vectors along a kept axis -------------------------------------------------------------------
+    # --- vectors along a kept axis ---------------------------------------------------------------
 
     def _along_kept(self, kept: dict[int, Expr], start: Expr, widths: list[int]) -> Stmt:
         """One tile of columns: all terms added in registers, then the tail of each vector."""
@@ -137,7 +135,7 @@ class _Reduce:
 
         return nest(0, {})
 
-    # --- vectors along a reduced axis ------------------------------------------------------------------
+    # --- vectors along a reduced axis ------------------------------------------------------------
 
     def _along_reduced(self, kept: dict[int, Expr]) -> Stmt:
         """One output element: lanes hold partial results, which are combined at the end."""
@@ -149,7 +147,9 @@ class _Reduce:
 
         def term(places: dict[int, Expr], at: Expr, width: int) -> Stmt:
             values = Values(self.buffers, self.inside)
-            index = self._index({**kept, **places, **({lane: at} if lane is not None else {})}, width)
+            index = self._index(
+                {**kept, **places, **({lane: at} if lane is not None else {})}, width
+            )
             stores = [
                 accumulate(totals[r][width], reduction, values.value(reduction.source, index))
                 for r, reduction in enumerate(self.reductions)
@@ -191,7 +191,7 @@ class _Reduce:
             results.append(result)
         return statements, results
 
-    # --- shared ---------------------------------------------------------------------------------------
+    # --- shared ----------------------------------------------------------------------------------
 
     def _finish(
         self, kept: dict[int, Expr], lane: int | None, width: int, results: list[Expr]
@@ -202,8 +202,9 @@ class _Reduce:
             values.known(reduction.node, result)
         first = self.reductions[0]
         axes: Any = first.node.args[1]
-        keepdims = bool(first.node.args[2]) if len(first.node.args) > 2 else False  # noqa: PLR2004
-        place, moved = [], None
+        keepdims = bool(first.node.args[2]) if len(first.node.args) > 2 else False
+        place: list[Expr] = []
+        moved: int | None = None
         for axis in range(len(self.loops.shape)):
             if axis in axes and not keepdims:
                 continue

@@ -1,8 +1,8 @@
 """Kernels over rows: softmax, layer normalization and their kin, in as few passes as they need.
 
 Each pass goes over the row once. It takes every reduction whose terms depend only on what earlier
-passes found, and stores every result that is complete. A value that needs an elementary function and
-is read again in a later pass is kept in a scratch row.
+passes found, and stores every result that is complete. A value that needs an elementary function
+and is read again in a later pass is kept in a scratch row.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ from pockengine.lower.work import Work
 _SCRATCH_ELEMENTS = 16384  # of one kept row, on the stack
 
 
-def rows_body(
-    graph: Graph, buffers: Mapping[Node, Buffer], lanes: int
-) -> Work:
+def rows_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
     """The passes of a row kernel over its range of rows."""
     rows = rows_of(graph)
     grain = max(1, PIECE // max(1, rows.length))
@@ -163,8 +161,7 @@ class _Rows:
             for r, reduction in enumerate(reductions):
                 value = values.value(reduction.source, index)
                 body.append(accumulate(totals[r][width], reduction, value))
-            for node in stores:
-                body.append(values.store(node, index, values.value(node, index)))
+            body.extend(values.store(node, index, values.value(node, index)) for node in stores)
             return values.flushed(*body)
 
         statements.append(self._walk(lead, extent, element))
@@ -200,7 +197,9 @@ class _Rows:
         return start if width == 1 else tirx.Ramp(start, const(1), width)
 
     @staticmethod
-    def _fold(reduction: Reduction, group: dict[int, Buffer], fixed: dict[Node, Expr]) -> list[Stmt]:
+    def _fold(
+        reduction: Reduction, group: dict[int, Buffer], fixed: dict[Node, Expr]
+    ) -> list[Stmt]:
         statements: list[Stmt] = []
         scalars = []
         for width, total in group.items():

@@ -17,18 +17,14 @@ from pockengine.lower.values import Index, Values
 from pockengine.lower.work import Work
 
 
-def stencil_body(
-    graph: Graph, buffers: Mapping[Node, Buffer], tiles: TileParameters
-) -> Work:
+def stencil_body(graph: Graph, buffers: Mapping[Node, Buffer], tiles: TileParameters) -> Work:
     """The loop nest of a depthwise kernel over its range of units."""
     work = _Stencil(graph, buffers, tiles)
     return Work(work.extent, 1, work.body)
 
 
 class _Stencil:
-    def __init__(
-        self, graph: Graph, buffers: Mapping[Node, Buffer], tiles: TileParameters
-    ) -> None:
+    def __init__(self, graph: Graph, buffers: Mapping[Node, Buffer], tiles: TileParameters) -> None:
         self.anchor = stencil_anchor(graph)
         self.shape = depthwise_shape(self.anchor, tiles)
         self.buffers = buffers
@@ -66,9 +62,7 @@ class _Stencil:
     def _weight(self, node: Node) -> depthwise.WeightValue:
         return lambda r, s, c0, lanes: self._read(node, (c0, const(0), r, s), 0, lanes)
 
-    def _store_pixel(
-        self, n: Expr, h: Expr, w: Expr, c0: Expr, lanes: int, value: Expr
-    ) -> Stmt:
+    def _store_pixel(self, n: Expr, h: Expr, w: Expr, c0: Expr, lanes: int, value: Expr) -> Stmt:
         return self._finish(Index((n, c0, h, w), 1, lanes), value)
 
     def _store_weight(self, r: Expr, s: Expr, c0: Expr, lanes: int, value: Expr) -> Stmt:

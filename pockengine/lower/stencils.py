@@ -21,7 +21,8 @@ def stencil_anchor(graph: Graph) -> Node:
 
 def depthwise_shape(anchor: Node, tiles: TileParameters) -> Depthwise:
     """The shape of a depthwise convolution, of its input gradient or of its weight gradient."""
-    stride, padding, dilation, _ = anchor.args[-4:]
+    numbers: Any = anchor.args[-4:-1]
+    stride, padding, dilation = numbers
     first: Any = anchor.args[0]
     second: Any = anchor.args[1]
     if op_name(anchor) == "conv2d":
@@ -35,9 +36,9 @@ def depthwise_shape(anchor: Node, tiles: TileParameters) -> Depthwise:
         Sweep(
             size=type_of(size).shape[2 + axis],
             kernel=kernel[axis],
-            stride=stride[axis],  # type: ignore[index]
-            padding=padding[2 * axis],  # type: ignore[index]
-            dilation=dilation[axis],  # type: ignore[index]
+            stride=stride[axis],
+            padding=padding[2 * axis],
+            dilation=dilation[axis],
             windows=type_of(windows).shape[2 + axis],
         )
         for axis in range(2)

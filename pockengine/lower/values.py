@@ -187,7 +187,7 @@ class Values:
         """The place in a view's source that a place in the view shows."""
         return self._derived(view, index, lambda: _through(view, index, self._bind))
 
-    # --- ops that are not elementwise -----------------------------------------------------------------
+    # --- ops that are not elementwise ------------------------------------------------------------
 
     def _full(self, node: Node, index: Index) -> Expr:
         value: Any = node.args[1]
@@ -311,11 +311,12 @@ def _through(view: Node, index: Index, bind: Callable[[Expr], Expr]) -> Index:
         moved = None if index.axis is None else order[index.axis]
         return Index(tuple(place), moved, index.lanes)
     if name == "slice":
-        axis, start = view.args[1], view.args[2]
-        step: Any = view.args[4] if len(view.args) > 4 else 1  # noqa: PLR2004 - x, axis, start, stop
-        assert step == 1 or index.axis != axis
-        at = index.place[axis] * const(step) + const(start)  # type: ignore[index,arg-type]
-        place = [at if i == axis else p for i, p in enumerate(index.place)]
+        along: Any = view.args[1]
+        start: Any = view.args[2]
+        step: Any = view.args[4] if len(view.args) > 4 else 1
+        assert step == 1 or index.axis != along
+        at = index.place[along] * const(step) + const(start)
+        place = [at if i == along else p for i, p in enumerate(index.place)]
         return Index(tuple(place), index.axis, index.lanes)
     if name == "expand":
         place = [const(0) if e == 1 else p for e, p in zip(shape, index.place, strict=True)]

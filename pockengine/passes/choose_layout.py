@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from torch.fx import Graph, Node
 
@@ -10,7 +11,6 @@ from pockengine.ir.access import access, storage_order
 from pockengine.ir.graph import (
     calls,
     emit,
-    is_op,
     kind_of,
     name_of,
     op_name,
@@ -23,7 +23,8 @@ from pockengine.ir.ops import Kind
 from pockengine.ir.types import Role
 from pockengine.ir.verify import base_of
 
-Order = tuple[int, ...]
+Order: TypeAlias = tuple[int, ...]
+Wish: TypeAlias = tuple[int, Order]  # how strong it is, and the order
 _ACTIVATION: Order = (0, 2, 3, 1)  # (N, C, H, W) stored as NHWC
 _WEIGHT: Order = (2, 3, 1, 0)  # (O, I, R, S) stored as RSIO
 # the order a convolution wants each operand in, and gives its result
@@ -103,46 +104,81 @@ def _wanted(graph: Graph, *, updates: bool) -> dict[Node, Order]:
     return wanted
 
 
-def _wishes(
-    user: Node, node: Node, wanted: dict[Node, Order], *, updates: bool
-) -> list[tuple[int, Order]]:
-    """(strength, order) pairs that one reader states for one operand."""
-    name, shape = op_name(user), type_of(node).shape
-    identity = tuple(range(len(shape)))
-    if name in _CONVOLUTION:
-        operands = zip(user.args[:2], _CONVOLUTION[name], strict=False)
-        return [(3, order) for operand, order in operands if operand is node]
-    if name == "update":
-        # a state lies like the parameter it serves: only parameters have a say
-        if not updates or role_of(base_of(user.args[0])) is not Role.PARAM:
-            return []
-        order = storage_order(user.args[0]) if updates and user.args[1] is node else None  # type: ignore[arg-type]
-        return [(4, order)] if order else []
-    if name == "matmul" and user.args[1] is node:
-        return [(2, identity)]
-    if name == "reshape":
-        return [(1, identity)] if len(shape) > 1 else []
-    if name == "permute" and user in wanted:
-        permutation = user.args[1]
-        assert isinstance(permutation, tuple)
-        return [(2, tuple(permutation[axis] for axis in wanted[user]))]  # type: ignore[misc]
-    if kind_of(user) in _FOLLOWS and user in wanted and type_of(user).shape == shape:
-        return [(2, wanted[user])]
-    if is_op(user, "slice") and user in wanted:
-        return [(2, wanted[user])]
-    return []
+def _wishes(user: Node, node: Node, wanted: Mapping[Node, Order], *, updates: bool) -> list[Wish]:
+    """What one reader states for one operand; updates only where they are asked."""
+    if op_name(user) == "update" and not updates:
+        return []
+    return _WISHES.get(op_name(user), _of_follower)(user, node, wanted)
+
+
+def _of_convolution(user: Node, node: Node, wanted: Mapping[Node, Order]) -> list[Wish]:
+    del wanted
+    operands = zip(user.args[:2], _CONVOLUTION[op_name(user)], strict=False)
+    return [(3, order) for operand, order in operands if operand is node]
+
+
+def _of_update(user: Node, node: Node, wanted: Mapping[Node, Order]) -> list[Wish]:
+    """A state lies like the parameter it serves: only parameters have a say."""
+    del wanted
+    target: Any = user.args[0]
+    if role_of(base_of(target)) is not Role.PARAM or user.args[1] is not node:
+        return []
+    order = storage_order(target)
+    return [(4, order)] if order else []
+
+
+def _of_matmul(user: Node, node: Node, wanted: Mapping[Node, Order]) -> list[Wish]:
+    del wanted
+    return [(2, _row_major(node))] if user.args[1] is node else []
+
+
+def _of_reshape(user: Node, node: Node, wanted: Mapping[Node, Order]) -> list[Wish]:
+    del user, wanted
+    return [(1, _row_major(node))] if len(type_of(node).shape) > 1 else []
+
+
+def _of_permute(user: Node, node: Node, wanted: Mapping[Node, Order]) -> list[Wish]:
+    del node
+    permutation: Any = user.args[1]
+    return [(2, tuple(permutation[a] for a in wanted[user]))] if user in wanted else []
+
+
+def _of_slice(user: Node, node: Node, wanted: Mapping[Node, Order]) -> list[Wish]:
+    del node
+    return [(2, wanted[user])] if user in wanted else []
+
+
+def _of_follower(user: Node, node: Node, wanted: Mapping[Node, Order]) -> list[Wish]:
+    follows = kind_of(user) in _FOLLOWS and type_of(user).shape == type_of(node).shape
+    return [(2, wanted[user])] if follows and user in wanted else []
+
+
+def _row_major(node: Node) -> Order:
+    return tuple(range(len(type_of(node).shape)))
+
+
+_WISHES: dict[str, Callable[[Node, Node, Mapping[Node, Order]], list[Wish]]] = {
+    **dict.fromkeys(_CONVOLUTION, _of_convolution),
+    "matmul": _of_matmul,
+    "permute": _of_permute,
+    "reshape": _of_reshape,
+    "slice": _of_slice,
+    "update": _of_update,
+}
 
 
 def _result_order(node: Node, wanted: dict[Node, Order]) -> Order | None:
     if op_name(node) in _CONVOLUTION:
         return _CONVOLUTION[op_name(node)][2]
+    if op_name(node) == "scatter_rows":
+        return (0, 1)  # whole rows are added
     if node in wanted:
         return wanted[node]
     rank = len(type_of(node).shape)
     for operand in node.all_input_nodes:
-        if kind_of(node) in _FOLLOWS and len(type_of(operand).shape) == rank:
-            if type_of(operand).size == type_of(node).size or op_name(node) in ("pad", "cat"):
-                return storage_order(operand)
+        alike = type_of(operand).size == type_of(node).size or op_name(node) in ("pad", "cat")
+        if kind_of(node) in _FOLLOWS and len(type_of(operand).shape) == rank and alike:
+            return storage_order(operand)
     return None
 
 

@@ -53,9 +53,9 @@ def choose_saved(graph: Graph, costs: SavingCosts) -> Graph:
     """Clone forward nodes into the backward pass where that is cheaper than keeping their results.
 
     Exact: the cheapest choice is a minimum cut. Each forward value v is an edge of capacity
-    ``bytes(v) * ns_per_byte`` (keep it) behind an edge from the source of capacity ``recompute_ns(v)``
-    (compute it again); values that the backward pass reads lead to the sink. Parameters and constants
-    are kept at no cost.
+    ``bytes(v) * ns_per_byte`` (keep it) behind an edge from the source of capacity
+    ``recompute_ns(v)`` (compute it again); values that the backward pass reads lead to the sink.
+    Parameters and constants are kept at no cost.
 
     before::
 
@@ -158,7 +158,7 @@ def _cut(
 
 
 def _keep(node: Node, costs: SavingCosts, *, extra: bool) -> int:
-    """What keeping a value costs; one that the forward pass does not need has to be made as well."""
+    """What keeping a value costs; one that the forward pass does not need must be made as well."""
     if node.op == "placeholder":
         return 0 if role_of(node) in _FREE else _capacity(type_of(node).nbytes * costs.ns_per_byte)
     if kind_of(node) is Kind.VIEW:
@@ -224,11 +224,11 @@ def _clone(graph: Graph, forward: set[Node], again: set[Node]) -> Graph:
 def saved_values(graph: Graph) -> list[Node]:
     """The stored forward values that calls outside the forward pass read, in order."""
     forward = forward_values(graph)
-    kept = []
-    for node in calls(graph):
-        if node in forward and kind_of(node) is not Kind.VIEW and _outlives(node, forward):
-            kept.append(node)
-    return kept
+    return [
+        node
+        for node in calls(graph)
+        if node in forward and kind_of(node) is not Kind.VIEW and _outlives(node, forward)
+    ]
 
 
 def _outlives(node: Node, forward: set[Node]) -> bool:

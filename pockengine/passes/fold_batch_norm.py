@@ -289,7 +289,7 @@ class _Fold(Rewriter):
         return vector if axis == rank - 1 else self.reshape(vector, shape)
 
 
-# --- readers of scaled values --------------------------------------------------------------------
+# --- readers of scaled values -------------------------------------------------------------------
 
 _Absorb: TypeAlias = Callable[..., Node | None]
 

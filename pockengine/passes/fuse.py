@@ -94,7 +94,7 @@ class _Builder:
                     found.add(node)
         return found
 
-    # --- nodes that are computed inside their one reader ------------------------------------------
+    # --- nodes that are computed inside their one reader -----------------------------------------
 
     def _delayed(self) -> set[Node]:
         found: set[Node] = set()
@@ -132,7 +132,7 @@ class _Builder:
         size = type_of(node).size
         return sum(type_of(operand).size >= size for operand in node.all_input_nodes) <= 1
 
-    # --- nodes that wait for a reader -------------------------------------------------------------
+    # --- nodes that wait for a reader ------------------------------------------------------------
 
     def _can_wait(self, node: Node) -> bool:
         return kind_of(node) is Kind.MAP or op_name(node) in _CAN_WAIT
@@ -172,7 +172,7 @@ class _Builder:
                 found += [n for n in self._taken(base) if n not in found]
         return [*found, node]
 
-    # --- groups -----------------------------------------------------------------------------------
+    # --- groups ----------------------------------------------------------------------------------
 
     def place(self, node: Node) -> None:
         """Put a node, and what it takes along, into a group."""
@@ -287,7 +287,7 @@ class _Builder:
             and _count_operands(guest.nodes + host.nodes) <= MOST_OPERANDS
         )
 
-    # --- what a group accepts ---------------------------------------------------------------------
+    # --- what a group accepts --------------------------------------------------------------------
 
     def _accepts(self, group: Group, node: Node) -> bool:
         if group.form == "alone" or op_name(node) in ALONE:

@@ -10,10 +10,10 @@ _CONVOLUTIONS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 
 
 def pad_convolutions(graph: Graph) -> Graph:
-    """Pad the activation ahead of every convolution, but depthwise ones, that would read past its edge.
+    """Pad the activation of every convolution, but depthwise ones, that would read past its edge.
 
-    The input gradient reads the output's gradient at ``(h + top - r * dilation) / stride``; what lies
-    outside is padded likewise, and its own padding grows by the same amount.
+    The input gradient reads the output's gradient at ``(h + top - r * dilation) / stride``; what
+    lies outside is padded likewise, and its own padding grows by the same amount.
 
     before::
 
@@ -54,6 +54,7 @@ def _is_depthwise(node: Node) -> bool:
     groups = node.args[-1]
     weight = node if op_name(node) == "conv2d_weight_grad" else node.args[1]
     assert isinstance(weight, Node)
+    assert isinstance(groups, int)
     shape = type_of(weight).shape
     return groups != 1 and shape[0] == groups and shape[1] == 1
 

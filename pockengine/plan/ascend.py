@@ -1,10 +1,10 @@
 """A search in the order of offsets: whatever can lie lowest goes first, ties by a preorder.
 
 Every packing can be pushed down until each buffer rests on another or on the ground, and then be
-built in the order of its offsets. So the search places, at each step, an unplaced span at the lowest
-offset that those placed so far leave it, never below the one before. This is the canonical order,
-the dominance rule and the section inference of Moffitt, "MiniMalloc" (ASPLOS 2023), sections 4-5.
-It is at its best where there is some room, as ``solve`` is where there is none.
+built in the order of its offsets. So the search places, at each step, an unplaced span at the
+lowest offset that those placed so far leave it, never below the one before. This is the canonical
+order, the dominance rule and the section inference of Moffitt, "MiniMalloc" (ASPLOS 2023), sections
+4-5. It is at its best where there is some room, as ``solve`` is where there is none.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pockengine.plan.solve import Agenda, Outcome
 Array = NDArray[np.int64]
 _DONE = 1 << 60  # the lowest offset of a span that is placed
 _ORDERS = ("TWA", "WAT", "TAW", "AWT", "SWT", "WST")
+PLAIN_PREORDERS = len(_ORDERS)  # restarts from here on mix them at random
 
 
 class _State(NamedTuple):
@@ -35,7 +36,7 @@ class _State(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """What can follow a state, last one first; no lower than ``floor`` and its preorder ``rank``."""
+    """What can still follow a state, best one last."""
 
     state: _State
     agenda: Agenda
@@ -70,14 +71,14 @@ def ascend(
 
 
 def _preorder(spans: Sequence[Span], length: int, steps: Sequence[int], restart: int) -> list[int]:
-    """Spans by (T)otal of their fullest section, (W)idth in steps, (A)rea and (S)ize, descending."""
+    """Spans by (T)otal of their fullest section, (W)idth in steps, (A)rea, (S)ize; most first."""
     total = [0] * length
     for start, end, size in spans:
         for section in range(start, end):
             total[section] += size
     rng = random.Random(restart)  # noqa: S311 - reproducible search, not secrecy
-    noise = 0.0 if restart < len(_ORDERS) else rng.choice((0.05, 0.15, 0.4))
-    order = _ORDERS[restart] if restart < len(_ORDERS) else rng.choice(_ORDERS)
+    noise = 0.0 if restart < PLAIN_PREORDERS else rng.choice((0.05, 0.15, 0.4))
+    order = _ORDERS[restart] if restart < PLAIN_PREORDERS else rng.choice(_ORDERS)
 
     def key(index: int) -> tuple[float, ...]:
         start, end, size = spans[index]
@@ -98,6 +99,7 @@ class _Ascent:
 
     def __init__(self, spans: Sequence[Span], length: int, capacity: int) -> None:
         self.nodes = 0
+        self._limit = 0
         self._capacity = capacity
         table = np.array(spans, dtype=np.int64).reshape(-1, 3)
         self._start, self._end, self._size = (np.ascontiguousarray(c) for c in table.T)
@@ -117,6 +119,7 @@ class _Ascent:
         """Offsets in the order of the spans; None when nothing is left to try, or the limit hit."""
         if bool((self._state.rest > self._capacity).any()):
             return None
+        self._limit = limit
         last, rank = 0, -1
         while self.nodes < limit:
             if time.monotonic() >= deadline:
@@ -154,7 +157,7 @@ class _Ascent:
     def _advance(self) -> tuple[int, int] | None:
         """Places the next untried span that leaves room for the rest; its offset and rank."""
         frames = self._frames
-        while frames:
+        while frames and self.nodes < self._limit:
             state, agenda, untried = frames[-1]
             if not untried:
                 frames.pop()

@@ -11,7 +11,7 @@ from pockengine.plan.model import Buffer
 from pockengine.plan.pack import pack
 
 COLUMNS = ("id", "lower", "upper", "size")
-_EFFORT = 100_000
+_EFFORT = 150_000  # search nodes: up to some ten seconds for hundreds of buffers
 
 
 def read_buffers(path: str | Path) -> list[Buffer]:

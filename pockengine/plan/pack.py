@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from pockengine.errors import PlanError
-from pockengine.plan.ascend import ascend
+from pockengine.plan.ascend import PLAIN_PREORDERS, ascend
 from pockengine.plan.first_fit import Item, first_fit
 from pockengine.plan.model import Buffer, Packing
 from pockengine.plan.skyline import Span, sections
@@ -16,7 +16,8 @@ from pockengine.plan.solve import Outcome, search
 __all__ = ["Buffer", "Packing", "lower_bound", "pack"]
 
 _CORNER_RESTARTS = 2  # at one target before the next target has its turn
-_PLAIN_TURNS = 3  # two ascents each, which try the plain preorders; from then on one
+_TIGHT_TURNS = 4  # the bound is tried at each of these, then at every other one
+_LOOSE = (0.05, 0.03, 0.08, 0.04, 0.5)  # above the bound, by turns: success is not monotone
 _ASCENT_NODES = 1.5  # per buffer: an ascent that succeeds hardly ever turns back
 _DEFAULT_SECONDS = 60.0
 _EFFORT = 5000
@@ -115,25 +116,25 @@ class _Problem:
             return
         low, turn = self.bound, 0
         while left > 0 and self.peak > low:
-            used, proved = self.try_search(low, turn, left, math.inf)
-            left -= used
-            low += proved
+            if turn < _TIGHT_TURNS or turn % 2 == 0:
+                used, proved = self.try_search(low, turn, left, math.inf)
+                left -= used
+                low += proved
             target = self._loose_target(turn)
             if low < target < self.peak and left > 0:
                 left -= self.try_search(target, turn, left, math.inf)[0]
             turn += 1
 
     def _loose_target(self, turn: int) -> int:
-        """Halfway to the bound, and by turns no more than 5 % above it."""
-        halfway = (self.bound + self.peak) // 2
-        return halfway if turn % 4 == 3 else min(halfway, self.bound + self.bound // 20)
+        """Halfway to the bound, or a few percent above it where that is less."""
+        share = _LOOSE[turn % len(_LOOSE)]
+        return min((self.bound + self.peak) // 2, self.bound + int(self.bound * share))
 
     def try_search(self, target: int, turn: int, nodes: int, deadline: float) -> tuple[int, bool]:
         """Looks for a packing within ``target`` bytes: nodes used, and whether none can exist."""
         capacity = target // self._coarse * self._coarse
         used = 0
-        plain = range(2 * turn, 2 * turn + 2)
-        for restart in plain if turn < _PLAIN_TURNS else [turn + _PLAIN_TURNS]:
+        for restart in (turn % PLAIN_PREORDERS, PLAIN_PREORDERS + turn):
             allowed = min(nodes - used, int(_ASCENT_NODES * len(self._spans)) + 50)
             outcome = ascend(
                 self._spans,

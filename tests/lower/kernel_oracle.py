@@ -35,8 +35,8 @@ def check_kernels(
 ) -> int:
     """Run each kernel on the interpreter's inputs, its range in two pieces; the number of kernels.
 
-    A result may differ by ``tolerance`` of its largest finite element; NaN and infinity must be where
-    the interpreter has them.
+    A result may differ by ``tolerance`` of its largest finite element; NaN and infinity must be
+    where the interpreter has them.
     """
     expected = reference(graph, values)
     found = kernels(graph)
@@ -65,7 +65,9 @@ def _run(kernel: Kernel, expected: Mapping[Node, Tensor], folder: Path) -> dict[
         image = build_blob(kernel.text, json.dumps(target))
         cache.put(key, image)
     extent, _ = TRAILER.unpack(image[-TRAILER.size :])
-    stored = [_stored(node, expected[node] if node in kernel.reads else None) for node in kernel.operands]
+    stored = [
+        _stored(node, expected[node] if node in kernel.reads else None) for node in kernel.operands
+    ]
     arrays = [tensor.numpy() for tensor in stored]
     address = load(cache.path(key))
     for begin, end in ((extent // 2, extent), (0, extent // 2)):
@@ -77,7 +79,7 @@ def _run(kernel: Kernel, expected: Mapping[Node, Tensor], folder: Path) -> dict[
 
 
 def _stored(node: Node, value: Tensor | None) -> Tensor:
-    """A value in its storage order; what is still to be written holds a pattern that is not zero."""
+    """A value in its storage order; what is still to be written holds a nonzero pattern."""
     kind = type_of(node)
     if value is None:
         value = torch.full(kind.shape, 7.0).to(kind.dtype.torch)

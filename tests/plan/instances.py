@@ -37,6 +37,31 @@ def perfect(pieces: int, seed: int, *, unit: int = 1024, steps: int = 1000) -> l
     return named([(a, b, (d - c) * unit) for a, b, c, d in tiles])
 
 
+def shrunk(pieces: int, seed: int, share: float) -> list[Buffer]:
+    """A perfect packing whose pieces lose up to ``share`` of their bytes: nothing matches."""
+    rng = random.Random(seed)  # noqa: S311 - reproducible, not secret
+    rows = [(b.lower, b.upper, b.size) for b in perfect(pieces, seed, unit=1)]
+    return named([(low, up, int(size * rng.uniform(1 - share, 1)) + 1) for low, up, size in rows])
+
+
+def dropped(pieces: int, seed: int, share: float) -> list[Buffer]:
+    """A perfect packing of which a share of the pieces is missing."""
+    rng = random.Random(seed)  # noqa: S311 - reproducible, not secret
+    kept = [b for b in perfect(pieces, seed) if rng.random() >= share]
+    return named([(b.lower, b.upper, b.size) for b in kept])
+
+
+def intervals(count: int, seed: int) -> list[Buffer]:
+    """Unrelated buffers: lifetimes of exponential length, sizes uniform in their logarithm."""
+    rng = random.Random(seed)  # noqa: S311 - reproducible, not secret
+    rows = []
+    for _ in range(count):
+        lower = rng.randrange(1000)
+        length = int(rng.expovariate(1 / rng.choice([20, 60, 150]))) + 1
+        rows.append((lower, lower + length, int(2 ** rng.uniform(4, 16))))
+    return named(rows)
+
+
 def training(layers: int, seed: int) -> list[Buffer]:
     """Activations saved until their backward step, gradients and scratch that soon die."""
     rng = random.Random(seed)  # noqa: S311 - reproducible, not secret

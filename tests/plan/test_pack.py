@@ -10,7 +10,15 @@ from pockengine.errors import PlanError
 from pockengine.plan.check import check
 from pockengine.plan.model import Buffer
 from pockengine.plan.pack import lower_bound, pack
-from tests.plan.instances import CAPACITY, named, perfect, training
+from tests.plan.instances import (
+    CAPACITY,
+    dropped,
+    intervals,
+    named,
+    perfect,
+    shrunk,
+    training,
+)
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 12), st.integers(1, 9), st.integers(0, 40)), min_size=0, max_size=24
@@ -52,6 +60,25 @@ def test_training_steps_are_within_five_percent(layers: int, seed: int) -> None:
     """Buffers shaped like a training step's come within 5 % of the bound by default effort."""
     buffers = training(layers, seed)
     packing = pack(buffers, alignment=64)
+    check(buffers, packing.offsets, packing.peak)
+    assert packing.gap <= 0.05
+
+
+@pytest.mark.parametrize(
+    "buffers",
+    [
+        shrunk(150, 1, 0.03),
+        shrunk(150, 2, 0.005),
+        dropped(150, 1, 0.02),
+        dropped(150, 2, 0.10),
+        intervals(150, 1),
+        intervals(300, 2),
+    ],
+    ids=["shrunk", "hardly shrunk", "few dropped", "many dropped", "random", "many random"],
+)
+def test_slack_is_put_to_use(buffers: list[Buffer]) -> None:
+    """Where pieces almost match or some are missing, a bounded search comes within 5 %."""
+    packing = pack(buffers, effort=30_000)
     check(buffers, packing.offsets, packing.peak)
     assert packing.gap <= 0.05
 
