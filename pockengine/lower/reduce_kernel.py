@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch.fx import Graph, Node
@@ -14,7 +14,8 @@ from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.loops import Columns, columns_of
 from pockengine.lower.map_kernel import pieces, split_row
 from pockengine.lower.nest import Buffer, Expr, Stmt, allocate, block, bound, const, serial
-from pockengine.lower.reductions import Reduction, accumulate, fold, joined
+from pockengine.lower.reductions import Reduction, accumulate, fold, joined, run_widths
+from pockengine.lower.tiles import vector_pieces
 from pockengine.lower.values import Index, Values
 from pockengine.lower.work import Work
 
@@ -56,14 +57,14 @@ class _Reduce:
         statements.append(bind)
         full, tail = extent // width, extent % width
         whole = self._along_kept(kept, start, [self.lanes] * 4) if full else None
-        part = self._along_kept(kept, start, _widths(tail, self.lanes)) if tail else None
+        part = self._along_kept(kept, start, vector_pieces(tail, self.lanes)) if tail else None
         if whole is not None and part is not None:
             whole = tirx.IfThenElse(tirx.LT(tile, const(full)), whole, part)
         return block(*statements, whole if whole is not None else part)
 
     # --- vectors along a kept axis ---------------------------------------------------------------
 
-    def _along_kept(self, kept: dict[int, Expr], start: Expr, widths: list[int]) -> Stmt:
+    def _along_kept(self, kept: dict[int, Expr], start: Expr, widths: Sequence[int]) -> Stmt:
         """One tile of columns: all terms added in registers, then the tail of each vector."""
         lane = self.loops.lane
         assert lane is not None
@@ -142,7 +143,7 @@ class _Reduce:
         lane = self.loops.lane
         outer = [axis for axis in self.loops.reduced if axis != lane]
         extent = self.loops.shape[lane] if lane is not None else 1
-        widths = _run_widths(extent, self.lanes)
+        widths = run_widths(extent, self.lanes)
         totals = [{w: self._accumulator(r, w, "total") for w in widths} for r in self.reductions]
 
         def term(places: dict[int, Expr], at: Expr, width: int) -> Stmt:
@@ -225,21 +226,6 @@ class _Reduce:
     @staticmethod
     def _accumulator(reduction: Reduction, lanes: int, name: str) -> Buffer:
         return tirx.decl_buffer((1,), reduction.local_dtype(lanes), name=name, scope="local")
-
-
-def _widths(extent: int, lanes: int) -> list[int]:
-    """An extent as whole vectors and powers of two."""
-    found = [lanes] * (extent // lanes)
-    rest = extent % lanes
-    while rest:
-        found.append(1 << (rest.bit_length() - 1))
-        rest -= found[-1]
-    return found
-
-
-def _run_widths(extent: int, lanes: int) -> list[int]:
-    """The distinct vector widths that a run uses."""
-    return sorted(set(_widths(extent, lanes)), reverse=True)
 
 
 def _read(total: Buffer) -> Expr:

@@ -13,6 +13,7 @@ from pockengine.ir.graph import op_name, type_of
 from pockengine.ir.types import DType
 from pockengine.lower import elementwise, math
 from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, held
+from pockengine.lower.tiles import vector_pieces
 
 NEUTRAL = {"sum": 0.0, "amax": float("-inf"), "amin": float("inf")}
 
@@ -88,3 +89,8 @@ def joined(results: list[Expr], combine: Callable[[Expr, Expr], Expr]) -> tuple[
         made, total = held("result", combine(total, result))
         statements += made
     return statements, total
+
+
+def run_widths(extent: int, lanes: int) -> list[int]:
+    """The distinct vector widths that a run of some extent uses, widest first."""
+    return sorted(set(vector_pieces(extent, lanes)), reverse=True)

@@ -21,7 +21,7 @@ from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.loops import PIECE, rows_of
 from pockengine.lower.map_kernel import pieces, split_row
 from pockengine.lower.nest import Buffer, Expr, Stmt, allocate, block, bound, const, held, serial
-from pockengine.lower.reductions import Reduction, accumulate, fold, joined
+from pockengine.lower.reductions import Reduction, accumulate, fold, joined, run_widths
 from pockengine.lower.values import Index, Values
 from pockengine.lower.work import Work
 
@@ -140,7 +140,7 @@ class _Rows:
         if not (reductions or stores or keep):
             return []
         extent = self.rows.shape[-1]
-        widths = _run_widths(extent, self.lanes)
+        widths = run_widths(extent, self.lanes)
         totals = [{w: _accumulator(r, w) for w in widths} for r in reductions]
         statements = [allocate(b) for group in totals for b in group.values()]
         statements += [
@@ -209,16 +209,6 @@ class _Rows:
             scalars.append(scalar)
         joins, fixed[reduction.node] = joined(scalars, reduction.combine)
         return [*statements, *joins]
-
-
-def _run_widths(extent: int, lanes: int) -> list[int]:
-    found = {lanes} if extent >= lanes else set()
-    rest = extent % lanes
-    while rest:
-        width = 1 << (rest.bit_length() - 1)
-        found.add(width)
-        rest -= width
-    return sorted(found, reverse=True)
 
 
 def _accumulator(reduction: Reduction, lanes: int) -> Buffer:

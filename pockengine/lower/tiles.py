@@ -173,7 +173,7 @@ def contraction_geometry(
     row_tile, vectors = _choose_tile(tiles, work)
     width = vectors * tiles.vector_lanes
     panels = columns // width
-    tail = _pieces(columns % width, tiles.vector_lanes)
+    tail = vector_pieces(columns % width, tiles.vector_lanes)
     panel_columns = width if panels else columns
     panel_count = panels + bool(tail)
     block_rows = _block_rows(tiles, work, panel_count)
@@ -247,14 +247,14 @@ def _penalty(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) ->
 
 def _widest(tiles: TileParameters, columns: int, vectors: int) -> int:
     width = vectors * tiles.vector_lanes
-    tail = len(_pieces(columns % width, tiles.vector_lanes))
+    tail = len(vector_pieces(columns % width, tiles.vector_lanes))
     return max(vectors, tail) if columns >= width else tail
 
 
 def _cycles(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> float:
     """Modelled cycles of the whole contraction; only comparisons between tiles matter."""
     width = vectors * tiles.vector_lanes
-    tail = len(_pieces(work.columns % width, tiles.vector_lanes))
+    tail = len(vector_pieces(work.columns % width, tiles.vector_lanes))
     total = 0.0
     for count, height in ((work.rows // row_tile, row_tile), (1, work.rows % row_tile)):
         for panels, wide in ((work.columns // width, vectors), (1, tail)):
@@ -265,7 +265,7 @@ def _cycles(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> 
     return total
 
 
-def _pieces(columns: int, lanes: int) -> tuple[int, ...]:
+def vector_pieces(columns: int, lanes: int) -> tuple[int, ...]:
     """Columns as full vectors, then powers of two: 26 = 16 + 8 + 2."""
     pieces = [lanes] * (columns // lanes)
     rest = columns % lanes

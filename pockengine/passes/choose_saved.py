@@ -25,12 +25,13 @@ from pockengine.ir.graph import (
 from pockengine.ir.ops import Kind
 from pockengine.ir.types import Role
 
-_FREE = (Role.PARAM, Role.CONST, Role.STATE, Role.HYPER)
-_FOREVER = 2**30  # a capacity that no cut pays
-_NEVER_NS = 1e9  # work that is told as this is not to be repeated
-_MOST_WORTH = 1000.0  # times the least worth of a byte
-_BISECTIONS = 9
-_EARLY = 0.3
+FREE = (Role.PARAM, Role.CONST, Role.STATE, Role.HYPER)
+FOREVER = 2**30  # a capacity that no cut pays
+NEVER_NS = 1e9  # work that is told as this is not to be repeated
+MOST_WORTH = 1000.0  # times the least worth of a byte
+BISECTIONS = 9
+EARLY = 0.3
+"""How much dearer keeping the first forward value is told than keeping the last, as a share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +100,15 @@ def _spend(
     """The cut at the highest worth of a byte whose recomputation stays within the share.
 
     Values of equal worth (the layers of a transformer) would all fall at one price; earlier ones,
-    which are kept for longer, are told as worth a little more to be rid of (``_EARLY``).
+    which are kept for longer, are told as worth a little more to be rid of (``EARLY``).
     """
     work = {node: costs.recompute_ns(node) for node in calls(graph)}
-    step_ns = sum(ns for ns in work.values() if ns < _NEVER_NS)
-    low, high = costs.ns_per_byte, costs.ns_per_byte * _MOST_WORTH
-    for _ in range(_BISECTIONS):
+    step_ns = sum(ns for ns in work.values() if ns < NEVER_NS)
+    low, high = costs.ns_per_byte, costs.ns_per_byte * MOST_WORTH
+    for _ in range(BISECTIONS):
         middle = (low * high) ** 0.5
         dearer = replace(costs, ns_per_byte=middle)
-        found = _cut(graph, forward, read, dearer, early=_EARLY)
+        found = _cut(graph, forward, read, dearer, early=EARLY)
         spent = sum(work[node] for node in _evaluated(found, read) if node in work)
         if spent <= costs.recompute_share * step_ns:
             low, again = middle, found
@@ -145,14 +146,14 @@ def _cut(
     edges: dict[tuple[int, int], int] = {}
     for node, index in place.items():
         keep = _keep(node, costs, extra=node not in needed)
-        if keep < _FOREVER / 2:
+        if keep < FOREVER / 2:
             keep = _capacity(keep * (1 + early * (0.5 - index / len(nodes))))
         edges[2 * index, 2 * index + 1] = keep
         edges[source, 2 * index] = _again(node, costs)
         for operand in node.all_input_nodes:
-            edges[2 * place[operand] + 1, 2 * index] = _FOREVER
+            edges[2 * place[operand] + 1, 2 * index] = FOREVER
     for node in read:
-        edges[2 * place[node] + 1, sink] = _FOREVER
+        edges[2 * place[node] + 1, sink] = FOREVER
     reachable = _source_side(edges, source, sink)
     return {node for node, index in place.items() if 2 * index not in reachable}
 
@@ -160,16 +161,16 @@ def _cut(
 def _keep(node: Node, costs: SavingCosts, *, extra: bool) -> int:
     """What keeping a value costs; one that the forward pass does not need must be made as well."""
     if node.op == "placeholder":
-        return 0 if role_of(node) in _FREE else _capacity(type_of(node).nbytes * costs.ns_per_byte)
+        return 0 if role_of(node) in FREE else _capacity(type_of(node).nbytes * costs.ns_per_byte)
     if kind_of(node) is Kind.VIEW:
-        return _FOREVER  # keep what it shows instead
+        return FOREVER  # keep what it shows instead
     made = costs.recompute_ns(node) if extra else 0
     return _capacity(type_of(node).nbytes * costs.ns_per_byte + made)
 
 
 def _again(node: Node, costs: SavingCosts) -> int:
     if node.op == "placeholder":
-        return _FOREVER
+        return FOREVER
     if op_name(node) == "pack_bits":
         return 1  # a recomputed mask is read as it is
     return _capacity(costs.recompute_ns(node))
@@ -177,7 +178,7 @@ def _again(node: Node, costs: SavingCosts) -> int:
 
 def _capacity(ns: float) -> int:
     """Nanoseconds as the integer that the flow solver takes, at least one: ties keep less."""
-    return int(min(max(ns, 1), _FOREVER / 2))
+    return int(min(max(ns, 1), FOREVER / 2))
 
 
 def _source_side(edges: dict[tuple[int, int], int], source: int, sink: int) -> set[int]:

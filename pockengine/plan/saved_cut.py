@@ -16,15 +16,15 @@ from torch.fx import Node
 
 from pockengine.ir.graph import kind_of, op_name, role_of, type_of
 from pockengine.ir.ops import Kind
-from pockengine.ir.types import Role
-from pockengine.passes.choose_saved import SavingCosts
-
-_FOREVER = 2**30  # a capacity that no cut pays
-_NEVER_NS = 1e9  # work that is told as this is not to be repeated
-_MOST_WORTH = 1000.0
-_BISECTIONS = 9
-_EARLY = 0.3
-_FREE = (Role.PARAM, Role.CONST, Role.STATE, Role.HYPER)
+from pockengine.passes.choose_saved import (
+    BISECTIONS,
+    EARLY,
+    FOREVER,
+    FREE,
+    MOST_WORTH,
+    NEVER_NS,
+    SavingCosts,
+)
 
 Flags = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
@@ -53,17 +53,17 @@ class Values:
 def values_of(nodes: list[Node], needed: set[Node], costs: SavingCosts) -> Values:
     """The nodes as a cut sees them; ``needed`` is what the loss needs."""
     work = np.array([costs.recompute_ns(n) if n.op == "call_function" else 0.0 for n in nodes])
-    is_free = np.array([role_of(node) in _FREE for node in nodes])
+    is_free = np.array([role_of(node) in FREE for node in nodes])
     is_placeholder = np.array([node.op == "placeholder" for node in nodes])
     is_bits = np.array([op_name(node) == "pack_bits" for node in nodes])
     is_extra = np.array([node not in needed for node in nodes])
     nbytes = np.array([type_of(node).nbytes for node in nodes], np.float64)
-    again = np.where(is_bits, 1.0, np.clip(work, 1.0, _FOREVER / 2))
+    again = np.where(is_bits, 1.0, np.clip(work, 1.0, FOREVER / 2))
     return Values(
         nbytes=np.where(is_free, 0.0, nbytes),
         made_ns=np.where(is_extra & ~is_placeholder, work, 0.0),
-        again_ns=np.where(is_placeholder, _FOREVER, again),
-        work_ns=np.where(work < _NEVER_NS, work, 0.0),
+        again_ns=np.where(is_placeholder, FOREVER, again),
+        work_ns=np.where(work < NEVER_NS, work, 0.0),
         is_view=np.array([kind_of(node) is Kind.VIEW for node in nodes]),
     )
 
@@ -97,10 +97,10 @@ class SavedCut:
         """
         found = self._cut(costs.ns_per_byte, 0.0)
         if costs.recompute_share:
-            low, high = costs.ns_per_byte, costs.ns_per_byte * _MOST_WORTH
-            for _ in range(_BISECTIONS):
+            low, high = costs.ns_per_byte, costs.ns_per_byte * MOST_WORTH
+            for _ in range(BISECTIONS):
                 middle = (low * high) ** 0.5
-                tried = self._cut(middle, _EARLY)
+                tried = self._cut(middle, EARLY)
                 if self._work_ns(tried) <= costs.recompute_share * step_ns:
                     low, found = middle, tried
                 else:
@@ -124,7 +124,7 @@ class SavedCut:
         source, sink = 2 * count, 2 * count + 1
         rows = (2 * places, np.full(count, source), 2 * self.source + 1, 2 * self.read + 1)
         columns = (2 * places + 1, 2 * places, 2 * self.reader, np.full(len(self.read), sink))
-        fixed = np.full(len(self.source) + len(self.read), _FOREVER)
+        fixed = np.full(len(self.source) + len(self.read), FOREVER)
         capacities = csr_array(
             (
                 np.concatenate([self._keep(worth, early), self._recompute(), fixed]).astype(
@@ -147,12 +147,12 @@ class SavedCut:
         values, at = self.values, self.inside
         ns = (values.nbytes[at] * worth + values.made_ns[at]) * self.scale[at]
         rank = np.arange(len(at)) / max(len(at), 1)
-        paid = np.clip(ns, 1, _FOREVER / 2)
-        paid = np.where(paid < _FOREVER / 2, paid * (1 + early * (0.5 - rank)), paid)
+        paid = np.clip(ns, 1, FOREVER / 2)
+        paid = np.where(paid < FOREVER / 2, paid * (1 + early * (0.5 - rank)), paid)
         free = (values.nbytes[at] == 0) & (values.made_ns[at] == 0)
-        result: Numbers = np.where(values.is_view[at], _FOREVER, np.where(free, 0, paid))
-        return np.minimum(result, _FOREVER)
+        result: Numbers = np.where(values.is_view[at], FOREVER, np.where(free, 0, paid))
+        return np.minimum(result, FOREVER)
 
     def _recompute(self) -> Numbers:
         ns = self.values.again_ns[self.inside]
-        return np.where(ns < _FOREVER / 2, np.maximum(ns * self.scale[self.inside], 1), ns)
+        return np.where(ns < FOREVER / 2, np.maximum(ns * self.scale[self.inside], 1), ns)
