@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch.fx import Graph, Node
@@ -50,20 +51,22 @@ def kernel_function(text: str, target: Mapping[str, Any]) -> tuple[tirx.PrimFunc
     """
     graph = parse(text)
     tiles = tile_parameters(target)
-    try:
-        return _function(graph, tiles, tiles.vector_lanes)
-    except LaneError:
-        return _function(graph, tiles, 1)
+    while tiles.vector_lanes > 1:
+        try:
+            return _function(graph, tiles)
+        except LaneError:  # rows shorter than a vector (a head of 5 channels): narrower ones fit
+            tiles = replace(tiles, vector_lanes=tiles.vector_lanes // 2)
+    return _function(graph, tiles)
 
 
-def _function(graph: Graph, tiles: TileParameters, lanes: int) -> tuple[tirx.PrimFunc, Work]:
+def _function(graph: Graph, tiles: TileParameters) -> tuple[tirx.PrimFunc, Work]:
     nodes = [*placeholders(graph), *outputs_of(graph).outputs]
     buffers = {node: _buffer(node) for node in nodes}
     form = form_of(graph)
     if form in _BY_TILES:
         work = _BY_TILES[form](graph, buffers, tiles)
     else:
-        work = _BY_LANES[form](graph, buffers, lanes)
+        work = _BY_LANES[form](graph, buffers, tiles.vector_lanes)
     return nest.kernel([buffers[node] for node in nodes], work.body), work
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pockengine.ir.graph import placeholders, type_of
+from pockengine.ir.graph import calls, placeholders, set_group, type_of
 from pockengine.ir.ops import OPS, Kind
 from pockengine.ir.text import parse
 from pockengine.ir.verify import verify
@@ -187,3 +187,19 @@ def test_rows_and_indices(tmp_path: Path) -> None:
 return loss=None, outputs=(%b, %d), gradients={}, updates=()
 """)
     check_kernels(fuse(graph), _values(graph), tmp_path)
+
+
+def test_rows_shorter_than_a_vector(tmp_path: Path) -> None:
+    """A product whose tail splits its columns into odd heads falls back to narrower vectors."""
+    graph = parse("""
+%x: f32[6x20] = input('x')
+%w: f32[20x20] = param('w')
+%b: f32[6x4x5] = input('b')
+%y: f32[6x20] = matmul(%x, %w)
+%h: f32[6x4x5] = reshape(%y, (6, 4, 5))
+%z: f32[6x4x5] = add(%h, %b)
+return loss=None, outputs=(%z,), gradients={}, updates=()
+""")
+    for node in calls(graph, "matmul", "add"):
+        set_group(node, 0)
+    assert check_kernels(graph, _values(graph), tmp_path) == 1
