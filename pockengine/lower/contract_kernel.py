@@ -86,6 +86,17 @@ class _Tail:
             stores.append(values.store(node, there, values.value(node, there)))
         return values.flushed(*stores)
 
+    def lines(self, batch: Expr, row: Expr, column: Expr, lanes: int) -> list[Stmt]:
+        """Prefetches of all that ``store`` will read and write besides the sum."""
+        values = Values(self.buffers, self.inside)
+        values.vectors[self.anchor] = zeros(lanes)
+        place = self.product.out_place(split_inline, batch, row, column)
+        index = Index(tuple(_expr(p) for p in place), self.product.out_axis, lanes)
+        found: list[Stmt] = []
+        for node in self.stored:
+            found += values.lines(node, values.elsewhere(self.anchor, node, index))
+        return [*values.statements, *found]
+
     @property
     def long(self) -> bool:
         """Whether the tail has many operations."""
@@ -127,6 +138,7 @@ def _contraction(
         ),
         right=Right(value=right, direct=direct, along_reduction=along and not direct),
         store=tail.store,
+        prefetch=tail.lines,
         row_period=product.row_period,
         compact_store=tail.long,
     )

@@ -36,6 +36,8 @@ from pockengine.lower.nest import (
 from pockengine.lower.pack import Steps, pack_along_columns, pack_along_reduction
 from pockengine.lower.tiles import Geometry, TileParameters, contraction_geometry
 
+_LINE = 16  # elements of a cache line
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
@@ -87,6 +89,8 @@ class Contraction:
         right: vector operand.
         store: (batch, row, column, lanes, value) -> statement; gets finished sums of the columns
             ``column .. column + lanes``, applies the fused elementwise tail and stores.
+        prefetch: (batch, row, column, lanes) -> statements that ask for the memory which ``store``
+            will touch; run before a tile's sums, which hide the wait.
         row_period: rows within which ``left.base`` has one stride (an image line); 0: all.
         compact_store: emit ``store`` once per panel vector in a loop over a tile's rows, not for
             every vector of the tile; for tails of many operations.
@@ -99,6 +103,7 @@ class Contraction:
     left: Left
     right: Right
     store: Callable[[Expr, Expr, Expr, int, Expr], Stmt]
+    prefetch: Callable[[Expr, Expr, Expr, int], list[Stmt]] = lambda *_: []
     row_period: int = 0
     compact_store: bool = False
 
@@ -316,7 +321,20 @@ class _Unit:
             finish = [
                 self._store(panel, row + const(i), v, load(sums[v], const(i))) for i, v in cells
             ]
-        return block(*map(allocate, sums), *prologue, *start, accumulate, *finish)
+        ahead = [] if kept else self._ahead(panel, row, height)
+        return block(*map(allocate, sums), *prologue, *ahead, *start, accumulate, *finish)
+
+    def _ahead(self, panel: _Panel, row: Expr, height: int) -> list[Stmt]:
+        """Prefetch of what the tile's tail touches, a cache line at a time."""
+        return [
+            statement
+            for i in range(height)
+            for start, lanes in zip(panel.starts, panel.lanes, strict=True)
+            if start % _LINE == 0
+            for statement in self.work.prefetch(
+                self.batch, row + const(i), panel.column + const(start), lanes
+            )
+        ]
 
     def _bases(self, row: Expr, height: int) -> tuple[list[Stmt], list[Expr]]:
         """Offset of each row of ``left``, as a constant from the first row's where that is one."""

@@ -8,18 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch.fx import Graph, Node
 
-from pockengine.ir.graph import calls, group_of, kind_of, op_name, type_of
-from pockengine.ir.ops import Kind
-from pockengine.ir.types import TensorType
-from pockengine.ir.verify import base_of
+from pockengine.ir.graph import calls, group_of
 from pockengine.lower.cache import KernelCache, Request, build_many, kernel_key, read_payload
+from pockengine.lower.in_place import in_place_pairs
 from pockengine.lower.kernel import Kernel
 from pockengine.lower.link import cache_dir
 from pockengine.lower.trailer import TRAILER, read_trailer
@@ -120,42 +117,3 @@ def works(graph: Graph, kernels: Sequence[Kernel]) -> list[Work]:
         )
         for kernel in kernels
     ]
-
-
-def in_place_pairs(kernel: Kernel, nodes: Sequence[Node]) -> tuple[tuple[Node, Node], ...]:
-    """Which stored value a kernel may overwrite with which of its results: (read, write) pairs.
-
-    An elementwise kernel that stores one value loads all that it needs of an element before it
-    stores that element. The read then has to be of the same type and used directly: a view could
-    show another element. For the same reason nothing that the kernel computes may be viewed.
-
-    Args:
-        kernel: of a fused graph.
-        nodes: the calls of its group.
-    """
-    if len(kernel.writes) != 1 or kernel.updates:
-        return ()
-    inside = set(nodes)
-    if any(_moves(node, inside) for node in nodes):
-        return ()
-    (write,) = kernel.writes
-    kind = type_of(write)
-    alike = [read for read in kernel.reads if type_of(read) == kind]
-    return tuple((read, write) for read in alike if not _is_viewed(read, nodes, kind))
-
-
-def _moves(node: Node, inside: AbstractSet[Node]) -> bool:
-    """Whether an element may come from another place than its own within the kernel."""
-    if kind_of(node) is not Kind.MAP and op_name(node) != "take_rows":
-        return True
-    return any(base_of(o) is not o and base_of(o) in inside for o in node.all_input_nodes)
-
-
-def _is_viewed(read: Node, nodes: Sequence[Node], kind: TensorType) -> bool:
-    """Whether some node needs another element of what is read than the one it computes."""
-    for node in nodes:
-        viewed = any(base_of(o) is read and o is not read for o in node.all_input_nodes)
-        elsewhere = kind_of(node) is not Kind.MAP or type_of(node).shape != kind.shape
-        if viewed or (read in node.all_input_nodes and elsewhere):
-            return True
-    return False

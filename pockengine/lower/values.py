@@ -15,7 +15,7 @@ from pockengine.ir.ops import Kind
 from pockengine.ir.types import DType
 from pockengine.ir.verify import base_of
 from pockengine.lower import elementwise
-from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, held, splat
+from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, held, prefetch, splat
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +105,35 @@ class Values:
         assert found is not None
         value = stored_form(value, type_of(node).dtype, index.lanes)
         return tirx.BufferStore(self.buffers[found.base], value, [_offset(found, target, index)])
+
+    def lines(self, node: Node, index: Index) -> list[Stmt]:
+        """Prefetches of what ``value(node, index)`` will load, and of ``node`` if it is stored.
+
+        Elementwise ops and views are followed; values that all lanes share are left out.
+        """
+        found: dict[Node, Stmt] = {}
+        self._lines(node, index, found)
+        return list(found.values())
+
+    def _lines(self, node: Node, index: Index, found: dict[Node, Stmt]) -> None:
+        base = base_of(node)
+        if node in found or base in self.fixed:
+            return
+        if base in self.buffers:
+            place = access(node)
+            assert place is not None
+            if _lane_stride(place.strides, node, index):
+                scalar = Index(index.place)
+                found[node] = prefetch(self.buffers[place.base], _offset(place, node, scalar))
+        if base not in self.inside or base in self.vectors:
+            return
+        if kind_of(node) is Kind.VIEW:
+            index = self._through(node, index)
+        elif kind_of(node) not in (Kind.MAP, Kind.UPDATE):
+            return
+        for operand in node.all_input_nodes:
+            there = self._broadcast(operand, node, index) if kind_of(node) is Kind.MAP else index
+            self._lines(operand, there, found)
 
     def _bind(self, value: Expr) -> Expr:
         if self.inline:

@@ -24,7 +24,7 @@ _ELEMENTARY_NS = 0.15  # an element of an exponential and the like
 _REDUCE_NS = 0.1  # an element that a reduction reads
 _MOVE_NS = 0.1  # an element that comes from elsewhere
 _NS_PER_BYTE = 0.25  # what a byte that is kept through the step is worth
-_RECOMPUTE_SHARE = 0.1  # of a step's time, for less memory
+_RECOMPUTE_SHARE = 0.09  # of a step's time, for less memory
 _NEVER_NS = 1e9
 
 _ELEMENTARY = frozenset("exp expm1 log log1p tanh sigmoid erf sin cos pow sqrt rsqrt div".split())
