@@ -21,6 +21,7 @@ from pockengine.lower.nest import (
     Buffer,
     Expr,
     Stmt,
+    aligned,
     allocate,
     block,
     bound,
@@ -37,6 +38,7 @@ from pockengine.lower.pack import Steps, pack_along_columns, pack_along_reductio
 from pockengine.lower.tiles import Geometry, TileParameters, contraction_geometry
 
 _LINE = 16  # elements of a cache line
+_LEFT_PADDING = 2  # steps, so that the packed tiles of rows do not all meet the same cache sets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,22 +162,31 @@ class _Unit:
             for name, value in (("b", self.batch), ("block", self.block), ("group", self.group))
         )
         columns = geometry.panel_columns
-        self.sums = local("sums", geometry.group_panels * geometry.block_rows * columns)
         steps = geometry.chunk or math.prod(work.reduction)
-        self.packed = local("packed", steps * columns)
+        self.sums, self.new_sums = self._scratch(
+            "sums", geometry.group_panels * geometry.block_rows * columns
+        )
+        self.panel_elements = steps * columns
+        self.packed, self.new_packed = self._scratch(
+            "packed", geometry.packed_panels * self.panel_elements
+        )
+        self.left_rows, self.new_left_rows = self._scratch(
+            "rows", (steps + _LEFT_PADDING) * geometry.block_rows
+        )
         self.first_row = self.block * const(geometry.block_tiles * geometry.row_tile)
-        self.left_rows = local("rows", math.prod(work.reduction) * geometry.block_rows)
 
     def emit(self) -> Stmt:
         """The whole unit."""
         if not self.work.right.direct:
-            self.prologue.append(allocate(self.packed))
+            self.prologue += self.new_packed
         if not self.geometry.chunk:
             steps = Steps((), const(0), self.work.reduction)
             if self.work.left.packed:
-                self.prologue += [allocate(self.left_rows), self._pack_left(steps)]
+                self.prologue += [*self.new_left_rows, self._pack_left(steps)]
+            if self.geometry.packed_panels > 1:
+                return block(*self.prologue, *self._multiply_group(steps))
             return block(*self.prologue, *self._panels(lambda panel: self._multiply(panel, steps)))
-        self.prologue.append(allocate(self.sums))
+        self.prologue += self.new_sums
         return block(
             *self.prologue,
             *self._panels(self._clear),
@@ -183,13 +194,16 @@ class _Unit:
             *self._panels(self._finish),
         )
 
+    def _scratch(self, name: str, elements: int) -> tuple[Buffer, list[Stmt]]:
+        return aligned(name, elements, max((*self.geometry.panel, *self.geometry.tail)))
+
     def _pack_left(self, steps: Steps) -> Stmt:
-        """The unit's rows of the left operand, copied to [step][row]."""
-        left, width = self.work.left, const(self.geometry.block_rows)
+        """The unit's rows of the left operand, copied to [register tile][step][row]."""
+        left = self.work.left
 
         def copy(step: Expr, offset: Expr, row: Expr, height: int) -> Stmt:
             origin = left.base(self.batch, row) + offset
-            goal = step * width + (row - self.first_row)
+            goal = self._left_tile(row) + step * const(height)
             lanes = [1 << bit for bit in range(height.bit_length()) if height >> bit & 1]
             starts = [sum(lanes[:i]) for i in range(len(lanes))]
             return block(
@@ -207,6 +221,10 @@ class _Unit:
         return steps.loops(
             lambda k, step: self._rows(lambda row, height: copy(step, left.offset(k), row, height))
         )
+
+    def _left_tile(self, row: Expr) -> Expr:
+        """Where the packed rows of the register tile that begins at ``row`` lie."""
+        return (row - self.first_row) * const(math.prod(self.work.reduction) + _LEFT_PADDING)
 
     def _let(self, name: str, value: Expr) -> Expr:
         if isinstance(value, tirx.IntImm):
@@ -288,17 +306,32 @@ class _Unit:
         tiles = self._rows(lambda row, height: self._tile(panel, steps, row, height))
         if self.work.right.direct:
             return tiles
-        pack = pack_along_reduction if self.work.right.along_reduction else pack_along_columns
-        value = self.work.right.value
-        return block(
-            pack(
-                self.packed,
-                panel.lanes,
-                steps,
-                lambda k, column, lanes: value(self.batch, k, panel.column + column, lanes),
-            ),
-            tiles,
+        return block(self._pack(panel, steps), tiles)
+
+    def _multiply_group(self, steps: Steps) -> list[Stmt]:
+        """All panels of the group for one tile of rows after the other, which stay near."""
+
+        def tiles(row: Expr, height: int) -> Stmt:
+            return block(*self._panels(lambda panel: self._tile(panel, steps, row, height)))
+
+        return [*self._panels(lambda panel: self._pack(panel, steps)), self._rows(tiles)]
+
+    def _pack(self, panel: _Panel, steps: Steps) -> Stmt:
+        """The copy of a panel's piece of the right operand."""
+        right = self.work.right
+        pack = pack_along_reduction if right.along_reduction else pack_along_columns
+        return pack(
+            self.packed,
+            self._packed_at(panel),
+            panel.lanes,
+            steps,
+            lambda k, column, lanes: right.value(self.batch, k, panel.column + column, lanes),
         )
+
+    def _packed_at(self, panel: _Panel) -> Expr:
+        if self.geometry.packed_panels == 1:
+            return const(0)
+        return panel.position * const(self.panel_elements)
 
     def _tile(self, panel: _Panel, steps: Steps, row: Expr, height: int) -> Stmt:
         """One register tile: start, accumulate, finish."""
@@ -340,7 +373,8 @@ class _Unit:
         """Offset of each row of ``left``, as a constant from the first row's where that is one."""
         base = self.work.left.base
         if self.work.left.packed:
-            base = lambda _, at: at - self.first_row  # noqa: E731 - within the scratch
+            first, statement = bound("base", self._left_tile(row))
+            return [statement], [first + const(i) for i in range(height)]
         first, statement = bound("base", base(self.batch, row))
         statements, bases = [statement], [first]
         for i in range(1, height):
@@ -372,7 +406,7 @@ class _Unit:
         left = self.work.left
         source, offset = left.buffer, left.offset(k)
         if left.packed:
-            source, offset = self.left_rows, step * const(self.geometry.block_rows)
+            source, offset = self.left_rows, step * const(len(bases))
         for i, base in enumerate(bases):
             element, statement = bound("left", load(source, base + offset))
             statements.append(statement)
@@ -386,7 +420,8 @@ class _Unit:
     ) -> Expr:
         if self.work.right.direct:
             return self.work.right.value(self.batch, k, panel.column + const(start), lanes)
-        return load(self.packed, step * const(sum(panel.lanes)) + const(start), lanes)
+        place = self._packed_at(panel) + step * const(sum(panel.lanes)) + const(start)
+        return load(self.packed, place, lanes)
 
     def _store(self, panel: _Panel, row: Expr, vector: int, value: Expr) -> Stmt:
         column = panel.column + const(panel.starts[vector])
@@ -397,7 +432,7 @@ class _Unit:
     ) -> list[Stmt]:
         """Accumulators to a small tile, then a loop over its rows with one copy of the tail."""
         width = sum(panel.lanes)
-        tile = local("tile", height * width)
+        tile, new_tile = self._scratch("tile", height * width)
         spill = [
             store(tile, const(i * width + start), load(total, const(i)), lanes)
             for i in range(height)
@@ -414,7 +449,7 @@ class _Unit:
                 )
             )
 
-        return [allocate(tile), *spill, serial("row", height, finish)]
+        return [*new_tile, *spill, serial("row", height, finish)]
 
     def _place(self, panel: _Panel, row: Expr, vector: int) -> Expr:
         """Where the unit's scratch holds a row's vector."""

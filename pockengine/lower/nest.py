@@ -43,6 +43,22 @@ def allocate(buffer: Buffer) -> Stmt:
     return tirx.AllocBuffer(buffer)
 
 
+def aligned(name: str, elements: int, lanes: int) -> tuple[Buffer, list[Stmt]]:
+    """Flat float32 scratch on the stack whose first byte is aligned for vectors of ``lanes``.
+
+    A vector that straddles two cache lines is loaded twice. LLVM aligns memory by its element type,
+    so the memory is one of vectors, seen as one of elements.
+
+    Returns:
+        The buffer, and the statements that declare it.
+    """
+    buffer = local(name, elements)
+    if lanes == 1:
+        return buffer, [allocate(buffer)]
+    vectors = local(f"{name}_vectors", -(-elements // lanes), lanes)
+    return buffer, [allocate(vectors), tirx.DeclBuffer(buffer, data=vectors.data)]
+
+
 def load(buffer: Buffer, offset: Expr, lanes: int = 1) -> Expr:
     """Elements ``offset .. offset + lanes`` of a flat buffer."""
     return tirx.BufferLoad(buffer, [_index(offset, lanes)])

@@ -58,11 +58,14 @@ class Steps:
         return (*self.outer, self.start + inner[0], *inner[1:])
 
 
-def pack_along_columns(scratch: Buffer, panel: Sequence[int], steps: Steps, value: Value) -> Stmt:
+def pack_along_columns(
+    scratch: Buffer, origin: Expr, panel: Sequence[int], steps: Steps, value: Value
+) -> Stmt:
     """Copy vectors of columns.
 
     Args:
         scratch: destination, [step][column].
+        origin: its first element.
         panel: lanes of each vector of the panel.
         steps: which steps.
         value: the source; its lanes are columns.
@@ -72,17 +75,22 @@ def pack_along_columns(scratch: Buffer, panel: Sequence[int], steps: Steps, valu
     def copy(k: tuple[Expr, ...], step: Expr) -> Stmt:
         return _vectors(
             panel,
-            lambda at, lanes: store(scratch, step * const(width) + at, value(k, at, lanes), lanes),
+            lambda at, lanes: store(
+                scratch, origin + step * const(width) + at, value(k, at, lanes), lanes
+            ),
         )
 
     return steps.loops(copy)
 
 
-def pack_along_reduction(scratch: Buffer, panel: Sequence[int], steps: Steps, value: Value) -> Stmt:
+def pack_along_reduction(
+    scratch: Buffer, origin: Expr, panel: Sequence[int], steps: Steps, value: Value
+) -> Stmt:
     """Copy squares of columns by steps, transposed in registers.
 
     Args:
         scratch: destination, [step][column].
+        origin: its first element.
         panel: lanes of each vector of the panel.
         steps: which steps.
         value: the source; its lanes are steps of the innermost reduction loop.
@@ -92,11 +100,11 @@ def pack_along_reduction(scratch: Buffer, panel: Sequence[int], steps: Steps, va
     def line(at: Callable[[Expr], tuple[Expr, ...]], step: Expr, extent: int | Expr) -> Stmt:
         def square(k: Expr, start: Expr, lanes: int) -> Stmt:
             rows = [value(at(k), start + const(i), lanes) for i in range(lanes)]
-            places = [(step + k + const(j)) * width + start for j in range(lanes)]
+            places = [origin + (step + k + const(j)) * width + start for j in range(lanes)]
             return transpose(rows, lambda j, row: store(scratch, places[j], row, lanes))
 
         def single(k: Expr, start: Expr, lanes: int) -> Stmt:
-            place = (step + k) * width + start
+            place = origin + (step + k) * width + start
             elements = [value(at(k), start + const(i), 1) for i in range(lanes)]
             return block(*(store(scratch, place + const(i), e) for i, e in enumerate(elements)))
 

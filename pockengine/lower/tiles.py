@@ -15,6 +15,7 @@ from typing import Any
 _LATENCY = 4.0
 _PORTS = 2.0
 _TILE_CYCLES = 8.0
+_UNITS = 8  # of work, at least, where the rows suffice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,9 @@ class TileParameters:
         row_tile: most rows of a register tile.
         column_vectors: most vectors of a panel's width.
         row_block: rows a unit of work aims for.
-        scratch_bytes: stack a kernel may use for a packed panel, and again for its accumulators.
+        scratch_bytes: stack a kernel may use for packed panels, and again for its accumulators.
+        left_bytes: stack for packed rows of the left operand, which is read front to back and so
+            need not stay in the nearest caches.
     """
 
     vector_lanes: int
@@ -36,6 +39,7 @@ class TileParameters:
     column_vectors: int
     row_block: int
     scratch_bytes: int
+    left_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,7 @@ class Geometry:
         panels: full panels.
         tail: lanes of each vector of the last, narrower panel; empty if there is none.
         group_panels: panels of a unit.
+        packed_panels: how many of them are packed at once; more than one: all.
         groups: panel groups.
         batch: independent products.
         chunk: reduction steps between two visits of the accumulators' scratch; 0: all in registers.
@@ -67,6 +72,7 @@ class Geometry:
     panels: int
     tail: tuple[int, ...]
     group_panels: int
+    packed_panels: int
     groups: int
     batch: int
     chunk: int
@@ -95,6 +101,7 @@ _AVX512 = TileParameters(
     column_vectors=8,
     row_block=64,
     scratch_bytes=1 << 18,
+    left_bytes=3 << 18,
 )
 _AVX2 = TileParameters(
     vector_lanes=8,
@@ -103,6 +110,7 @@ _AVX2 = TileParameters(
     column_vectors=8,
     row_block=48,
     scratch_bytes=1 << 17,
+    left_bytes=1 << 18,
 )
 _NEON = TileParameters(
     vector_lanes=4,
@@ -111,6 +119,7 @@ _NEON = TileParameters(
     column_vectors=8,
     row_block=48,
     scratch_bytes=1 << 16,
+    left_bytes=1 << 17,
 )
 _SIMD128 = TileParameters(
     vector_lanes=4,
@@ -119,6 +128,7 @@ _SIMD128 = TileParameters(
     column_vectors=6,
     row_block=48,
     scratch_bytes=1 << 16,
+    left_bytes=1 << 17,
 )
 _SCALAR = TileParameters(
     vector_lanes=1,
@@ -127,6 +137,7 @@ _SCALAR = TileParameters(
     column_vectors=4,
     row_block=16,
     scratch_bytes=1 << 12,
+    left_bytes=1 << 12,
 )
 
 
@@ -176,11 +187,17 @@ def contraction_geometry(
     tail = vector_pieces(columns % width, tiles.vector_lanes)
     panel_columns = width if panels else columns
     panel_count = panels + bool(tail)
-    block_rows = _block_rows(tiles, work, panel_count)
+    packed_panels = _packed_panels(tiles, work, panel_columns, panel_count)
+    block_rows = _block_rows(tiles, work, math.ceil(panel_count / packed_panels))
     if left_packed:
-        block_rows = max(row_tile, min(tiles.row_block, tiles.scratch_bytes // (4 * reduction)))
+        block_rows = max(row_tile, tiles.left_bytes // (4 * reduction))
     chunk = _chunk(tiles, work, panel_columns, min(rows, block_rows))
-    group_panels = panel_count if left_packed else 1
+    if left_packed or chunk:
+        packed_panels = 1
+    group_panels = packed_panels
+    if left_packed:
+        groups = min(math.ceil(_UNITS / math.ceil(rows / block_rows)), math.ceil(panel_count / 4))
+        group_panels = math.ceil(panel_count / groups)
     if chunk and packed:
         block_rows = min(block_rows, tiles.scratch_bytes // (4 * panel_columns) - row_tile)
     elif chunk:
@@ -198,6 +215,7 @@ def contraction_geometry(
         panels=panels,
         tail=tail,
         group_panels=group_panels,
+        packed_panels=packed_panels,
         groups=math.ceil(panel_count / group_panels),
         batch=batch,
         chunk=chunk,
@@ -275,11 +293,24 @@ def vector_pieces(columns: int, lanes: int) -> tuple[int, ...]:
     return tuple(pieces)
 
 
+def _packed_panels(tiles: TileParameters, work: _Work, columns: int, panels: int) -> int:
+    """Panels to pack at once: what fits and still leaves units of many rows for each thread."""
+    if not work.packed:
+        return 1
+    most = min(panels, max(1, tiles.scratch_bytes // (4 * work.reduction * columns)))
+    while most > 1:
+        blocks = math.ceil(_UNITS / (math.ceil(panels / most) * work.batch))
+        if work.rows >= blocks * 4 * tiles.row_block:
+            break
+        most -= 1
+    return most
+
+
 def _block_rows(tiles: TileParameters, work: _Work, panels: int) -> int:
-    """Rows of a block; of a packed panel as many as leave about eight units of work."""
+    """Rows of a block; of a packed panel as many as leave enough units of work."""
     if not work.packed:
         return tiles.row_block
-    blocks = max(1, 8 // (panels * work.batch))
+    blocks = max(1, _UNITS // (panels * work.batch))
     return max(tiles.row_block, min(work.rows // blocks, 16 * tiles.row_block))
 
 

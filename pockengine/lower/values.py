@@ -117,14 +117,14 @@ class Values:
 
     def _lines(self, node: Node, index: Index, found: dict[Node, Stmt]) -> None:
         base = base_of(node)
-        if node in found or base in self.fixed:
+        if base in found or base in self.fixed:
             return
         if base in self.buffers:
             place = access(node)
             assert place is not None
             if _lane_stride(place.strides, node, index):
                 scalar = Index(index.place)
-                found[node] = prefetch(self.buffers[place.base], _offset(place, node, scalar))
+                found[base] = prefetch(self.buffers[place.base], _offset(place, node, scalar))
         if base not in self.inside or base in self.vectors:
             return
         if kind_of(node) is Kind.VIEW:
