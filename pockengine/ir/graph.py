@@ -54,7 +54,8 @@ class Outputs:
 
 def type_of(node: Node) -> TensorType:
     """The type of a value."""
-    return cast("TensorType", node.meta["type"])
+    found: TensorType = node.meta["type"]
+    return found
 
 
 def set_type(node: Node, value_type: TensorType) -> None:
@@ -172,9 +173,9 @@ def _append(
 def copy_node(graph: Graph, node: Node, place: Callable[[Node], Argument]) -> Node:
     """Append a copy of a node of another graph."""
     args = torch.fx.map_arg(node.args, place)
-    kwargs = torch.fx.map_arg(node.kwargs, place)
+    kwargs = torch.fx.map_arg(node.kwargs, place) if node.kwargs else {}
     copied = _append(graph, node.op, node.target, args, kwargs, node.name)
-    copied.meta = dict(node.meta)
+    copied.meta.update(node.meta)
     return copied
 
 
@@ -287,6 +288,8 @@ def rebuild(
 
     Calls that nothing uses are left out; placeholders all stay.
     """
+    if visit is None and outputs is None:
+        return subgraph(graph, outputs_of(graph))
     new = Graph()
     place: dict[Node, Node] = {}
 
@@ -303,6 +306,25 @@ def rebuild(
     found = outputs_of(graph).mapped(place.__getitem__)
     set_outputs(new, outputs(found) if outputs else found)
     drop_dead(new)
+    return new
+
+
+def subgraph(graph: Graph, outputs: Outputs) -> Graph:
+    """A new graph of a part of an old one: what some values are computed from.
+
+    Args:
+        graph: the old graph, which stays as it is.
+        outputs: what the new graph yields, as nodes of the old one.
+
+    Placeholders all stay.
+    """
+    wanted = ancestors(outputs.nodes)
+    new = Graph()
+    place: dict[Node, Node] = {}
+    for node in graph.nodes:
+        if node.op == "placeholder" or node in wanted:
+            place[node] = copy_node(new, node, place.__getitem__)
+    set_outputs(new, outputs.mapped(place.__getitem__))
     return new
 
 

@@ -87,7 +87,7 @@ def choose_saved(graph: Graph, costs: SavingCosts) -> Graph:
         if node in forward and any(u.op != "output" and u not in forward for u in node.users)
     ]
     if not read:
-        return rebuild(graph)
+        return graph
     again = _cut(graph, forward, read, costs)
     if costs.recompute_share:
         again = _spend(graph, forward, read, costs, again)
