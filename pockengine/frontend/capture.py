@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch._decomp import core_aten_decompositions, get_decompositions
+from torch._decomp import _core_aten_decompositions_post_autograd, get_decompositions
 from torch._functorch._aot_autograd.descriptors import (
     BufferAOTInput,
     GradAOTOutput,
@@ -185,7 +185,8 @@ def _everything_trains(model: nn.Module) -> Iterator[None]:
 
 
 def _decompositions() -> dict[Any, Any]:
-    table = {**core_aten_decompositions(), **get_decompositions(_ALSO)}
+    """What is traced in terms of other ops; composite ops need no entry, autograd has cut them."""
+    table = {**_core_aten_decompositions_post_autograd(), **get_decompositions(_ALSO)}
     whole = {getattr(packet, name) for packet in _WHOLE for name in packet.overloads()}  # type: ignore[no-untyped-call]
     return {op: rule for op, rule in table.items() if op not in whole}
 
