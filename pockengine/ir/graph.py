@@ -140,13 +140,24 @@ def placeholder(graph: Graph, name: str, value_type: TensorType, role: Role) -> 
 
 def emit(graph: Graph, op: str, *args: Argument, scope: str = "", **kwargs: Argument) -> Node:
     """Append a call of an op; its type follows from its arguments' types."""
-    row = OPS[op]
     arguments = tuple(_frozen(argument) for argument in args)
     keywords = {key: _frozen(argument) for key, argument in kwargs.items()}
-    node = _append(graph, "call_function", row.reference, arguments, keywords, op)
-    node.meta["type"] = infer(row, arguments, keywords)
+    node = emit_typed(graph, op, arguments, keywords, infer(OPS[op], arguments, keywords))
     if scope:
         node.meta["scope"] = scope
+    return node
+
+
+def emit_typed(
+    graph: Graph,
+    op: str,
+    args: tuple[Argument, ...],
+    kwargs: Mapping[str, Argument],
+    value_type: TensorType,
+) -> Node:
+    """Append a call of an op whose type is known already, storage order and all."""
+    node = _append(graph, "call_function", OPS[op].reference, args, kwargs, op)
+    node.meta["type"] = value_type
     return node
 
 
@@ -161,12 +172,13 @@ def _append(
     """Append a node.
 
     Its arguments are set afterwards: given at once, torch searches them for symbols, which takes
-    longer than all the rest.
+    longer than all the rest. They are set past ``Node.__setattr__``, which files the node anew in
+    case that it was the op that changed.
     """
     node = graph.create_node(kind, target, name=name)
-    node.args = args
+    object.__setattr__(node, "args", args)
     if kwargs:
-        node.kwargs = dict(kwargs)
+        object.__setattr__(node, "kwargs", dict(kwargs))
     return node
 
 
