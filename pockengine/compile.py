@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -20,7 +22,7 @@ from pockengine.ir.graph import (
     name_of,
     outputs_of,
     placeholders,
-    rebuild,
+    subgraph,
     type_of,
 )
 from pockengine.ir.types import Role
@@ -219,6 +221,19 @@ def prepare(
         target: the machine.
         observe: is shown every graph that a pass makes.
     """
+    with _older_objects_frozen():
+        return _prepare(model, example_batch, loss, optimizer, scheme, target, observe)
+
+
+def _prepare(
+    model: nn.Module,
+    example_batch: Batch,
+    loss: Loss,
+    optimizer: Optimizer,
+    scheme: Scheme | Rule | None,
+    target: Target,
+    observe: Observer | None,
+) -> Prepared:
     chosen = (Scheme.from_requires_grad(model) if scheme is None else scheme).resolve(model)
     captured = recall(model, example_batch, loss)
     channels = chosen.channels(model)
@@ -253,6 +268,23 @@ def prepare(
     )
 
 
+@contextlib.contextmanager
+def _older_objects_frozen() -> Iterator[None]:
+    """Garbage collections inside pass over what was there before.
+
+    Compilation makes so many objects that the collector searches all of the process time and again,
+    and in vain: PyTorch's modules alone are a million objects that live for ever.
+    """
+    if gc.get_freeze_count():  # the caller's own choice
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def link(prepared: Prepared, model: nn.Module) -> Program:
     """The program of a prepared trainer.
 
@@ -282,7 +314,8 @@ def link(prepared: Prepared, model: nn.Module) -> Program:
 
 def _starts(graph: Graph, context: Context, observe: Observer | None) -> dict[str, Graph]:
     """Each entry point's graph ahead of ``PASSES``; a step yields no outputs but the loss."""
-    loss_only = rebuild(graph, outputs=lambda found: Outputs(found.loss, (), found.gradients))
+    found = outputs_of(graph)
+    loss_only = subgraph(graph, Outputs(found.loss, (), found.gradients))
     pruned = prune_backward(graph, context.updated)  # for its roles
     return {
         "step": _run("step", loss_only, TRAINING, context, observe),
@@ -299,10 +332,10 @@ def _run(
     observe: Observer | None,
 ) -> Graph:
     for name, rewrite in passes:
-        graph = verify(rewrite(graph, context))
+        graph = rewrite(graph, context)
         if observe is not None:
             observe(entry, name, graph)
-    return graph
+    return verify(graph)
 
 
 def _inputs(entry: str, captured: Captured) -> tuple[str, ...]:

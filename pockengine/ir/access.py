@@ -34,6 +34,8 @@ def access(node: Node) -> Access | None:
         assert isinstance(source, Node)
         base = source
     stored = type_of(base)
+    if base is node:
+        return Access(base, 0, stored.strides)
     tensor = torch.empty(1, device="meta").as_strided(stored.shape, stored.strides)
     for view in reversed(chain):
         moved = _apply(view, tensor)

@@ -54,7 +54,8 @@ class Outputs:
 
 def type_of(node: Node) -> TensorType:
     """The type of a value."""
-    return cast("TensorType", node.meta["type"])
+    found: TensorType = node.meta["type"]
+    return found
 
 
 def set_type(node: Node, value_type: TensorType) -> None:
@@ -139,13 +140,24 @@ def placeholder(graph: Graph, name: str, value_type: TensorType, role: Role) -> 
 
 def emit(graph: Graph, op: str, *args: Argument, scope: str = "", **kwargs: Argument) -> Node:
     """Append a call of an op; its type follows from its arguments' types."""
-    row = OPS[op]
     arguments = tuple(_frozen(argument) for argument in args)
     keywords = {key: _frozen(argument) for key, argument in kwargs.items()}
-    node = _append(graph, "call_function", row.reference, arguments, keywords, op)
-    node.meta["type"] = infer(row, arguments, keywords)
+    node = emit_typed(graph, op, arguments, keywords, infer(OPS[op], arguments, keywords))
     if scope:
         node.meta["scope"] = scope
+    return node
+
+
+def emit_typed(
+    graph: Graph,
+    op: str,
+    args: tuple[Argument, ...],
+    kwargs: Mapping[str, Argument],
+    value_type: TensorType,
+) -> Node:
+    """Append a call of an op whose type is known already, storage order and all."""
+    node = _append(graph, "call_function", OPS[op].reference, args, kwargs, op)
+    node.meta["type"] = value_type
     return node
 
 
@@ -160,21 +172,22 @@ def _append(
     """Append a node.
 
     Its arguments are set afterwards: given at once, torch searches them for symbols, which takes
-    longer than all the rest.
+    longer than all the rest. They are set past ``Node.__setattr__``, which files the node anew in
+    case that it was the op that changed.
     """
     node = graph.create_node(kind, target, name=name)
-    node.args = args
+    object.__setattr__(node, "args", args)
     if kwargs:
-        node.kwargs = dict(kwargs)
+        object.__setattr__(node, "kwargs", dict(kwargs))
     return node
 
 
 def copy_node(graph: Graph, node: Node, place: Callable[[Node], Argument]) -> Node:
     """Append a copy of a node of another graph."""
     args = torch.fx.map_arg(node.args, place)
-    kwargs = torch.fx.map_arg(node.kwargs, place)
+    kwargs = torch.fx.map_arg(node.kwargs, place) if node.kwargs else {}
     copied = _append(graph, node.op, node.target, args, kwargs, node.name)
-    copied.meta = dict(node.meta)
+    copied.meta.update(node.meta)
     return copied
 
 
@@ -287,6 +300,8 @@ def rebuild(
 
     Calls that nothing uses are left out; placeholders all stay.
     """
+    if visit is None and outputs is None:
+        return subgraph(graph, outputs_of(graph))
     new = Graph()
     place: dict[Node, Node] = {}
 
@@ -303,6 +318,25 @@ def rebuild(
     found = outputs_of(graph).mapped(place.__getitem__)
     set_outputs(new, outputs(found) if outputs else found)
     drop_dead(new)
+    return new
+
+
+def subgraph(graph: Graph, outputs: Outputs) -> Graph:
+    """A new graph of a part of an old one: what some values are computed from.
+
+    Args:
+        graph: the old graph, which stays as it is.
+        outputs: what the new graph yields, as nodes of the old one.
+
+    Placeholders all stay.
+    """
+    wanted = ancestors(outputs.nodes)
+    new = Graph()
+    place: dict[Node, Node] = {}
+    for node in graph.nodes:
+        if node.op == "placeholder" or node in wanted:
+            place[node] = copy_node(new, node, place.__getitem__)
+    set_outputs(new, outputs.mapped(place.__getitem__))
     return new
 
 

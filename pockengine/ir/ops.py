@@ -46,13 +46,14 @@ class Op:
 
 
 OPS: dict[str, Op] = {}
+_BY_REFERENCE: dict[object, Op] = {}
 
 
 def _op(kind: Kind) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         name = function.__name__.rstrip("_")
         function.__name__ = name
-        OPS[name] = Op(name, kind, function)
+        OPS[name] = _BY_REFERENCE[function] = Op(name, kind, function)
         return function
 
     return register
@@ -60,11 +61,7 @@ def _op(kind: Kind) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
 
 def op_of(target: object) -> Op:
     """The row of a node's target; KeyError if the target is not of the vocabulary."""
-    name = getattr(target, "__name__", "")
-    row = OPS[name]
-    if row.reference is not target:
-        raise KeyError(name)
-    return row
+    return _BY_REFERENCE[target]
 
 
 # --- elementwise --------------------------------------------------------------------------------

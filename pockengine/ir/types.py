@@ -24,6 +24,8 @@ class DType(Enum):
     U8 = "u8"
     BOOL = "bool"
 
+    __hash__ = object.__hash__  # Enum hashes the name anew each time, and types are hashed a lot
+
     @property
     def bits(self) -> int:
         """Bits an element takes in storage."""

@@ -109,7 +109,7 @@ def kernel_key(text: str, target: Mapping[str, Any]) -> str:
     parts = (
         text,
         json.dumps(dict(target), sort_keys=True),
-        importlib.metadata.version("apache-tvm"),
+        _compiler_version(),
         _emitters_digest(),
         str(ABI_VERSION),
     )
@@ -231,6 +231,11 @@ def _payload(image: bytes) -> bytes | None:
 
 def _digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
+
+
+@functools.cache
+def _compiler_version() -> str:
+    return importlib.metadata.version("apache-tvm")
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from pockengine.ir.access import storage_order
 from pockengine.ir.graph import (
     Outputs,
     calls,
-    emit,
+    emit_typed,
     group_of,
     kind_of,
     op_name,
@@ -21,7 +21,6 @@ from pockengine.ir.graph import (
     placeholder,
     role_of,
     set_outputs,
-    set_type,
     type_of,
 )
 from pockengine.ir.ops import Kind
@@ -80,8 +79,7 @@ def _extract(number: int, nodes: Sequence[Node], yielded: set[Node]) -> Kernel:
         if node not in place:
             args: Any = torch.fx.map_arg(node.args, put)
             kwargs: Any = torch.fx.map_arg(dict(node.kwargs), put)
-            place[node] = emit(new, op_name(node), *args, **kwargs)
-            set_type(place[node], type_of(node))
+            place[node] = emit_typed(new, op_name(node), args, kwargs, type_of(node))
         return place[node]
 
     for node in nodes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch.fx import Graph, Node
@@ -87,15 +88,16 @@ def choose_saved(graph: Graph, costs: SavingCosts) -> Graph:
         if node in forward and any(u.op != "output" and u not in forward for u in node.users)
     ]
     if not read:
-        return rebuild(graph)
-    again = _cut(graph, forward, read, costs)
+        return graph
+    network = _Network(graph, forward, read, costs)
+    again = network.cut(costs.ns_per_byte)
     if costs.recompute_share:
-        again = _spend(graph, forward, read, costs, again)
+        again = _spend(graph, network, read, costs, again)
     return _clone(graph, forward, again)
 
 
 def _spend(
-    graph: Graph, forward: set[Node], read: list[Node], costs: SavingCosts, again: set[Node]
+    graph: Graph, network: _Network, read: list[Node], costs: SavingCosts, again: set[Node]
 ) -> set[Node]:
     """The cut at the highest worth of a byte whose recomputation stays within the share.
 
@@ -107,8 +109,7 @@ def _spend(
     low, high = costs.ns_per_byte, costs.ns_per_byte * MOST_WORTH
     for _ in range(BISECTIONS):
         middle = (low * high) ** 0.5
-        dearer = replace(costs, ns_per_byte=middle)
-        found = _cut(graph, forward, read, dearer, early=EARLY)
+        found = network.cut(middle, early=EARLY)
         spent = sum(work[node] for node in _evaluated(found, read) if node in work)
         if spent <= costs.recompute_share * step_ns:
             low, again = middle, found
@@ -129,43 +130,74 @@ def _evaluated(again: set[Node], read: list[Node]) -> set[Node]:
     return found
 
 
-def _cut(
-    graph: Graph,
-    forward: set[Node],
-    read: list[Node],
-    costs: SavingCosts,
-    *,
-    early: float = 0.0,
-) -> set[Node]:
-    """The forward nodes to compute again."""
-    nodes = [node for node in graph.nodes if node in forward]
-    found = outputs_of(graph)
-    needed = ancestors((*found.outputs, *(() if found.loss is None else (found.loss,))))
-    place = {node: index for index, node in enumerate(nodes)}
-    source, sink = 2 * len(nodes), 2 * len(nodes) + 1
-    edges: dict[tuple[int, int], int] = {}
-    for node, index in place.items():
-        keep = _keep(node, costs, extra=node not in needed)
-        if keep < FOREVER / 2:
-            keep = _capacity(keep * (1 + early * (0.5 - index / len(nodes))))
-        edges[2 * index, 2 * index + 1] = keep
-        edges[source, 2 * index] = _again(node, costs)
-        for operand in node.all_input_nodes:
-            edges[2 * place[operand] + 1, 2 * index] = FOREVER
-    for node in read:
-        edges[2 * place[node] + 1, sink] = FOREVER
-    reachable = _source_side(edges, source, sink)
-    return {node for node, index in place.items() if 2 * index not in reachable}
+class _Network:
+    """The flow network of a graph's forward values; only the worth of a byte differs between cuts.
+
+    Value ``i`` is the edge from ``2 * i`` to ``2 * i + 1``; source and sink come last.
+
+    Args:
+        graph: a joint graph.
+        forward: what belongs to its forward pass.
+        read: the forward values that the backward pass reads.
+        costs: what keeping and recomputing cost.
+    """
+
+    def __init__(
+        self, graph: Graph, forward: set[Node], read: list[Node], costs: SavingCosts
+    ) -> None:
+        self._nodes = [node for node in graph.nodes if node in forward]
+        self._views = np.array([kind_of(node) is Kind.VIEW for node in self._nodes])
+        self._nbytes = np.array([_kept_bytes(node) for node in self._nodes], dtype=np.float64)
+        found = outputs_of(graph)
+        needed = ancestors((*found.outputs, *(() if found.loss is None else (found.loss,))))
+        self._made_ns = np.array([_made_ns(node, needed, costs) for node in self._nodes])
+        place = {node: index for index, node in enumerate(self._nodes)}
+        self._source, self._sink = 2 * len(place), 2 * len(place) + 1
+        others: dict[tuple[int, int], int] = {}
+        for node, index in place.items():
+            others[self._source, 2 * index] = _again(node, costs)
+            for operand in node.all_input_nodes:
+                others[2 * place[operand] + 1, 2 * index] = FOREVER
+        for node in read:
+            others[2 * place[node] + 1, self._sink] = FOREVER
+        values = [(2 * index, 2 * index + 1) for index in place.values()]
+        self._edges = np.array([*values, *others], dtype=np.int32)
+        self._others = np.array(list(others.values()), dtype=np.int32)
+
+    def cut(self, ns_per_byte: float, *, early: float = 0.0) -> set[Node]:
+        """The forward nodes to compute again.
+
+        Args:
+            ns_per_byte: what a byte kept is worth.
+            early: how much more it is worth of the first value than of the last, as a share.
+        """
+        keep = _capacities(self._nbytes * ns_per_byte + self._made_ns)
+        rank = np.arange(len(keep)) / len(keep)
+        sooner = _capacities(keep * (1 + early * (0.5 - rank)))
+        keep = np.where(keep < FOREVER / 2, sooner, keep)
+        keep[self._views] = FOREVER  # keep what they show instead
+        reachable = self._source_side(np.concatenate([keep.astype(np.int32), self._others]))
+        return {node for index, node in enumerate(self._nodes) if 2 * index not in reachable}
+
+    def _source_side(self, capacities: NDArray[np.int32]) -> set[int]:
+        size = self._sink + 1
+        rows, columns = self._edges.T
+        network = csr_array((capacities, (rows, columns)), shape=(size, size))
+        flow = maximum_flow(network, self._source, self._sink).flow
+        residual = (network - flow).tocsr()
+        residual.data[residual.data < 0] = 0
+        residual.eliminate_zeros()
+        return set(breadth_first_order(residual, self._source, return_predecessors=False).tolist())
 
 
-def _keep(node: Node, costs: SavingCosts, *, extra: bool) -> int:
-    """What keeping a value costs; one that the forward pass does not need must be made as well."""
-    if node.op == "placeholder":
-        return 0 if role_of(node) in FREE else _capacity(type_of(node).nbytes * costs.ns_per_byte)
-    if kind_of(node) is Kind.VIEW:
-        return FOREVER  # keep what it shows instead
-    made = costs.recompute_ns(node) if extra else 0
-    return _capacity(type_of(node).nbytes * costs.ns_per_byte + made)
+def _kept_bytes(node: Node) -> int:
+    """The bytes that keeping a value takes; parameters and constants are there anyway."""
+    return 0 if role_of(node) in FREE else type_of(node).nbytes
+
+
+def _made_ns(node: Node, needed: set[Node], costs: SavingCosts) -> float:
+    """What making a value costs that the forward pass itself does not need."""
+    return 0 if node.op == "placeholder" or node in needed else costs.recompute_ns(node)
 
 
 def _again(node: Node, costs: SavingCosts) -> int:
@@ -173,25 +205,12 @@ def _again(node: Node, costs: SavingCosts) -> int:
         return FOREVER
     if op_name(node) == "pack_bits":
         return 1  # a recomputed mask is read as it is
-    return _capacity(costs.recompute_ns(node))
+    return int(min(max(costs.recompute_ns(node), 1), FOREVER / 2))
 
 
-def _capacity(ns: float) -> int:
-    """Nanoseconds as the integer that the flow solver takes, at least one: ties keep less."""
-    return int(min(max(ns, 1), FOREVER / 2))
-
-
-def _source_side(edges: dict[tuple[int, int], int], source: int, sink: int) -> set[int]:
-    size = sink + 1
-    rows, columns = np.array(list(edges), dtype=np.int32).T
-    values = np.array(list(edges.values()), dtype=np.int32)
-    capacities = csr_array((values, (rows, columns)), shape=(size, size))
-    flow = maximum_flow(capacities, source, sink).flow
-    residual = (capacities - flow).tocsr()
-    residual.data[residual.data < 0] = 0
-    residual.eliminate_zeros()
-    order = breadth_first_order(residual, source, return_predecessors=False)
-    return {int(index) for index in order}
+def _capacities(ns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Nanoseconds as integers that the flow solver takes, at least one: ties keep less."""
+    return np.trunc(np.clip(ns, 1, FOREVER / 2))
 
 
 def _clone(graph: Graph, forward: set[Node], again: set[Node]) -> Graph:

@@ -64,6 +64,8 @@ def compress_masks(graph: Graph) -> Graph:
         return loss=None, outputs=(%y,), gradients={'z': %dz}, updates=()
     """
     masks = _Masks(graph)
+    if not masks.packed:
+        return graph
     unpacked: dict[Argument, Node] = {}
 
     def visit(new: Graph, node: Node, moved: Callable[[Argument], Argument]) -> Node | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch.fx import Graph, Node
 
 from pockengine.ir.access import access
-from pockengine.ir.graph import Outputs, emit, rebuild, type_of
+from pockengine.ir.graph import Outputs, emit, outputs_of, rebuild, type_of
 from pockengine.ir.types import TensorType
 
 
@@ -32,12 +32,19 @@ def copy_outputs(graph: Graph) -> Graph:
         %copy_1: f32[2x3] = copy(%x)
         return loss=None, outputs=(%y, %copy, %copy_1), gradients={}, updates=()
     """
+    if all(_is_dense(node) for node in _handed_out(outputs_of(graph))):
+        return graph
 
     def copied(found: Outputs) -> Outputs:
         loss = None if found.loss is None else _dense(found.loss)
         return replace(found, loss=loss, outputs=tuple(_dense(node) for node in found.outputs))
 
     return rebuild(graph, outputs=copied)
+
+
+def _handed_out(found: Outputs) -> tuple[Node, ...]:
+    """What an entry point gives its caller."""
+    return found.outputs if found.loss is None else (found.loss, *found.outputs)
 
 
 def _dense(node: Node) -> Node:

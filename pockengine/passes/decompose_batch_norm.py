@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch.fx import Graph, Node
 
-from pockengine.ir.graph import Argument, op_name, rebuild, type_of
+from pockengine.ir.graph import Argument, calls, op_name, rebuild, type_of
 from pockengine.passes.rewriter import Rewriter
 
 
@@ -52,6 +52,8 @@ def decompose_batch_norm(graph: Graph) -> Graph:
         %mul_4: f32[3] = mul(%sum_1, %rsqrt)
         return loss=None, outputs=(%add_1,), gradients={'gamma': %mul_4}, updates=()
     """
+    if not any(calls(graph, *_RULES)):
+        return graph
     return rebuild(graph, _Decompose().visit)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch.fx import Graph
 
-from pockengine.ir.graph import Outputs, placeholders, rebuild
+from pockengine.ir.graph import Outputs, outputs_of, placeholders, subgraph
 from pockengine.ir.types import Role
 
 
@@ -34,11 +34,8 @@ def extract_forward(graph: Graph, *, loss: bool) -> Graph:
     Roles stay as they are, so that all entry points agree on the regions. Placeholders stay, but
     for hyper-parameters, optimizer state and targets that nothing reads any more.
     """
-
-    def chosen(found: Outputs) -> Outputs:
-        return Outputs(loss=found.loss if loss else None, outputs=found.outputs)
-
-    new = rebuild(graph, outputs=chosen)
+    found = outputs_of(graph)
+    new = subgraph(graph, Outputs(loss=found.loss if loss else None, outputs=found.outputs))
     for node in list(placeholders(new, Role.TARGET, Role.HYPER, Role.STATE)):
         if not node.users:
             new.erase_node(node)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch.fx import Graph
 
 from pockengine.errors import SchemeError
-from pockengine.ir.graph import Outputs, name_of, outputs_of, placeholders, rebuild, set_role
+from pockengine.ir.graph import name_of, outputs_of, placeholders, set_role, subgraph
 from pockengine.ir.types import Role
 
 
@@ -56,7 +56,8 @@ def prune_backward(graph: Graph, updated: Collection[str]) -> Graph:
     Raises:
         SchemeError: the loss depends on none of the parameters.
     """
-    kept = outputs_of(graph).gradients.keys() & set(updated)
+    found = outputs_of(graph)
+    kept = found.gradients.keys() & set(updated)
     if not kept:
         raise SchemeError(
             where="scheme",
@@ -65,11 +66,8 @@ def prune_backward(graph: Graph, updated: Collection[str]) -> Graph:
             remedy="Name a parameter that the model's forward pass uses",
         )
 
-    def chosen(found: Outputs) -> Outputs:
-        gradients = {name: node for name, node in found.gradients.items() if name in kept}
-        return replace(found, gradients=gradients)
-
-    new = rebuild(graph, outputs=chosen)
+    gradients = {name: node for name, node in found.gradients.items() if name in kept}
+    new = subgraph(graph, replace(found, gradients=gradients))
     for node in placeholders(new, Role.PARAM):
         if name_of(node) not in kept:
             set_role(node, Role.CONST)

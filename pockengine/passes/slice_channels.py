@@ -71,6 +71,8 @@ def slice_channels(graph: Graph, channels: Mapping[str, Channels]) -> Graph:
         channels: the part of each weight, by canonical name; names without a gradient are passed
             over.
     """
+    if not channels:
+        return graph
 
     def sliced(found: Outputs) -> Outputs:
         slicer = _Slicer(found)

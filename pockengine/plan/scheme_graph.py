@@ -15,6 +15,7 @@ from pockengine.ir.graph import (
     outputs_of,
     placeholders,
     rebuild,
+    subgraph,
 )
 from pockengine.ir.ops import Kind
 from pockengine.ir.types import Role
@@ -56,7 +57,8 @@ def scheme_graph(graph: Graph, model: nn.Module) -> tuple[Graph, Mapping[str, Sl
     Returns:
         The graph, and by canonical name the weights whose sliced gradient it has.
     """
-    joint = rebuild(graph, outputs=lambda found: Outputs(found.loss, (), found.gradients))
+    yielded = outputs_of(graph)
+    joint = subgraph(graph, Outputs(yielded.loss, (), yielded.gradients))
     joint = decompose_batch_norm(fold_batch_norm(joint))
     found = _sliceable(joint, model)
     joint = rebuild(joint, outputs=lambda outputs: _both(outputs, found))
