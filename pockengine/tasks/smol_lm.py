@@ -1,7 +1,9 @@
-"""SmolLM2 (Allal et al. 2025), a small LLaMA decoder, in plain PyTorch with Hugging Face's names."""
+"""SmolLM2 (Allal et al. 2025), a LLaMA decoder, in plain PyTorch with Hugging Face's names."""
 
 from __future__ import annotations
 
+import functools
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,11 +174,11 @@ def smol_lm_tokenizer() -> Tokenizer:
         PayloadError: the vocabulary cannot be had.
     """
     tokenizers = _needed("tokenizers", "smol_lm_tokenizer()")
-    fields = _reader(fetch(sources.SMOL_LM), "smol_lm_tokenizer()").fields
+    fields = _reader(fetch(sources.SMOL_LM), "smol_lm").fields
     pieces = fields["tokenizer.ggml.tokens"].contents()
     merges = [tuple(pair.split(" ")) for pair in fields["tokenizer.ggml.merges"].contents()]
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, merges))
+    tokenizer: Tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, merges))
     split = tokenizers.pre_tokenizers
     tokenizer.pre_tokenizer = split.Sequence(
         [split.Digits(individual_digits=True), split.ByteLevel(add_prefix_space=False)]
@@ -202,7 +204,7 @@ _NAMES = {
 
 def _weights(path: Path, shape: DecoderShape) -> dict[str, Tensor]:
     """The tensors of a GGUF file in float32, under Hugging Face's names."""
-    reader = _reader(path, "smol_lm(pretrained=True)")
+    reader = _reader(path, "smol_lm")
     dequantize = _needed("gguf", "smol_lm(pretrained=True)").dequantize
     found = {}
     for tensor in reader.tensors:
@@ -236,20 +238,15 @@ def _rotated(states: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     return states * cosines + torch.cat((-second, first), dim=3) * sines
 
 
+@functools.lru_cache(maxsize=1)
 def _reader(path: Path, where: str) -> Any:
     return _needed("gguf", where).GGUFReader(path)
 
 
 def _needed(package: str, where: str) -> Any:
+    """An optional package."""
     try:
-        if package == "gguf":
-            import gguf  # noqa: PLC0415 - an optional dependency
-
-            return gguf
-        import tokenizers  # noqa: PLC0415 - an optional dependency
-        import tokenizers.decoders
-        import tokenizers.models
-        import tokenizers.pre_tokenizers
+        return importlib.import_module(package)
     except ImportError as error:
         raise InputError(
             where=where,
@@ -257,7 +254,6 @@ def _needed(package: str, where: str) -> Any:
             needed=f"needs {package} to read SmolLM2's file",
             remedy='Run pip install "pockengine[language]"',
         ) from error
-    return tokenizers
 
 
 def _initialize(module: nn.Module) -> None:
