@@ -70,6 +70,7 @@ class Judgement:
 
     Args:
         loss_error: the largest relative difference to eager float32.
+        eager_loss_error: that of eager float32 to float64, for comparison.
         parameter_error: the largest ||p - p64|| in units of what is allowed; at most 1 is right.
         worst: the parameter that it belongs to.
         without_gradient: parameters whose true gradient is zero, and how far each moved, in units
@@ -78,6 +79,7 @@ class Judgement:
     """
 
     loss_error: float = 0.0
+    eager_loss_error: float = 0.0
     parameter_error: float = 0.0
     worst: str = ""
     without_gradient: dict[str, float] = field(default_factory=dict)
@@ -141,6 +143,8 @@ def judge(case: Case, run: CompiledRun, single: EagerRun, double: EagerRun) -> J
         double: in float64.
     """
     found = Judgement()
+    pairs = zip(single.losses, double.losses, strict=True)
+    found.eager_loss_error = max(abs(a - b) / abs(b) for a, b in pairs)
     for step, (mine, eager) in enumerate(zip(run.losses, single.losses, strict=True)):
         error = abs(mine - eager) / abs(eager)
         found.loss_error = max(found.loss_error, error)

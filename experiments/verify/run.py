@@ -54,6 +54,7 @@ def check_numbers(model: str, scheme: str, optimizer: str) -> Outcome:
         "steps": len(case.batches),
         "losses": run.losses,
         "loss_error": found.loss_error,
+        "eager_loss_error": found.eager_loss_error,
         "parameter_error": found.parameter_error,
         "worst_parameter": found.worst,
         "without_gradient": found.without_gradient,
