@@ -193,6 +193,8 @@ def _decompositions() -> dict[Any, Any]:
 
 def _trace(wrapper: _WithLoss, batch: tuple[Any, Any]) -> torch.fx.GraphModule:
     """The ATen graph of ``_joint``: of the wrapper's tensors, the batch and a tangent of one."""
+    given = [leaf.detach() for leaf in pytree.tree_leaves(batch)]  # a tensor given twice is two
+    real = (*_owned(wrapper).values(), *given)
     try:
         with contextlib.ExitStack() as stack, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -200,7 +202,6 @@ def _trace(wrapper: _WithLoss, batch: tuple[Any, Any]) -> torch.fx.GraphModule:
             stack.enter_context(torch.backends.mkldnn.flags(enabled=False))  # recurrent nets unroll
             # a tensor that is neither parameter nor buffer becomes a constant
             mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-            real = (*_owned(wrapper).values(), *pytree.tree_leaves(batch))
             fakes = [*map(mode.from_tensor, real), torch.ones(())]
             stack.enter_context(enable_python_dispatcher())
             stack.enter_context(FunctionalTensorMode())

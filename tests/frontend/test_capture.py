@@ -69,6 +69,13 @@ def test_inputs(as_dict: bool) -> None:
     assert roles["table.weight"] is Role.PARAM
 
 
+def test_one_tensor_given_twice() -> None:
+    """An autoencoder's input is its target; in the graph they are two."""
+    x = torch.randn(4, 3)
+    graph = capture(nn.Linear(3, 3), (x, x), "mse").graph
+    assert {name_of(node) for node in placeholders(graph) if node.users} >= {"input", "target"}
+
+
 def test_views_of_a_parameter_need_no_scatter() -> None:
     """The gradient of a slice is a padded gradient, of an element a padded row."""
 
