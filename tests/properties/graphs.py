@@ -185,8 +185,10 @@ def _matmul(to: Builder, x: Node) -> None:
     *batch, rows, inner = (1, 1, *type_of(x).shape)[-4:]
     if batch[0] == 1:
         batch = batch[1:]
-    x = x if (*batch, rows, inner) == type_of(x).shape else to.add(
-        "reshape", x, (*batch, rows, inner), exact=True
+    x = (
+        x
+        if (*batch, rows, inner) == type_of(x).shape
+        else to.add("reshape", x, (*batch, rows, inner), exact=True)
     )
     other = to.input((*batch, inner, to.one_of(to.extents)))
     y = to.add("matmul", x, other)

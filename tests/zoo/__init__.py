@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import Tensor, nn
 
+from pockengine.frontend.losses import Loss
 from tests.zoo.sequence import (
     DropoutMlp,
     LongConvolution,
@@ -32,7 +33,6 @@ from tests.zoo.vision import (
 )
 
 Batch = tuple[Any, Any]
-Loss = str | Callable[[Any, Any], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +52,14 @@ class Exhibit:
         natural: as people train it.
         loss: by name, or as a function.
         train: whether it is trained in train mode; else in eval mode.
+        schemes: names of those that it is tried with.
     """
 
     tiny: Size
     natural: Size
     loss: Loss = "cross_entropy"
     train: bool = False
+    schemes: tuple[str, ...] = ("full", "bias_only", "mixed")
 
     def build(self, size: Size) -> nn.Module:
         """A model in its mode, running statistics not trivial."""
@@ -89,7 +91,9 @@ def _reconstructed(*shape: int) -> Batch:
     return x, x
 
 
-def _masked_text(count: int, length: int, vocabulary: int, classes: int, *, segments: bool) -> Batch:
+def _masked_text(
+    count: int, length: int, vocabulary: int, classes: int, *, segments: bool
+) -> Batch:
     lengths = torch.randint(length // 2, length + 1, (count, 1))
     mask = (torch.arange(length) < lengths).long()
     ids = torch.randint(0, vocabulary, (count, length))
@@ -99,7 +103,7 @@ def _masked_text(count: int, length: int, vocabulary: int, classes: int, *, segm
 
 def _translation(count: int, source: int, target: int, vocabulary: int) -> Batch:
     wanted = torch.randint(0, vocabulary, (count, target))
-    wanted[0, target // 2 :] = -100
+    wanted[0, -2:] = -100
     inputs = tuple(torch.randint(0, vocabulary, (count, n)) for n in (source, target))
     return inputs, wanted
 
@@ -113,7 +117,7 @@ def _recurrent(kind: type[nn.GRU | nn.LSTM], *, both: bool) -> Exhibit:
     return Exhibit(
         tiny=Size(
             model=partial(Recurrent, kind, 5, 8, 2, 3, both=both),
-            batch=partial(_labelled, 3, 6, 5, classes=3),
+            batch=partial(_labelled, 4, 6, 5, classes=3),
         ),
         natural=Size(
             model=partial(Recurrent, kind, 40, 128, 2, 12, both=both),
@@ -216,7 +220,7 @@ ZOO: Mapping[str, Exhibit] = {
     "bert": Exhibit(
         tiny=Size(
             model=partial(Bert, 31, 12, 16, 2, 2, 3, segments=True),
-            batch=partial(_masked_text, 3, 7, 31, 3, segments=True),
+            batch=partial(_masked_text, 4, 7, 31, 3, segments=True),
         ),
         natural=Size(
             model=partial(Bert, 8000, 128, 256, 4, 4, 4, segments=True),
@@ -226,7 +230,7 @@ ZOO: Mapping[str, Exhibit] = {
     "distilbert": Exhibit(
         tiny=Size(
             model=partial(Bert, 31, 12, 16, 2, 4, 3, segments=False),
-            batch=partial(_masked_text, 3, 7, 31, 3, segments=False),
+            batch=partial(_masked_text, 4, 7, 31, 3, segments=False),
         ),
         natural=Size(
             model=partial(Bert, 8000, 128, 384, 3, 6, 4, segments=False),
@@ -241,9 +245,12 @@ ZOO: Mapping[str, Exhibit] = {
         loss=token_loss,
     ),
     "llama": Exhibit(
-        tiny=Size(model=partial(Llama, 31, 24, 2, 4, 2, 40), batch=partial(_next_token, 2, 7, 31)),
+        tiny=Size(
+            model=partial(Llama, 31, 8, 24, 2, 4, 2, 40), batch=partial(_next_token, 2, 8, 31)
+        ),
         natural=Size(
-            model=partial(Llama, 4000, 288, 4, 6, 2, 768), batch=partial(_next_token, 2, 96, 4000)
+            model=partial(Llama, 4000, 96, 288, 4, 6, 2, 768),
+            batch=partial(_next_token, 2, 96, 4000),
         ),
         loss=token_loss,
     ),
@@ -277,7 +284,7 @@ ZOO: Mapping[str, Exhibit] = {
     ),
     "signal_net": Exhibit(
         tiny=Size(
-            model=partial(SignalNet, 3, (8, 12), 4), batch=partial(_labelled, 3, 3, 33, classes=4)
+            model=partial(SignalNet, 3, (8, 12), 4), batch=partial(_labelled, 4, 3, 33, classes=4)
         ),
         natural=Size(
             model=partial(SignalNet, 6, (32, 64, 128), 8),
@@ -289,9 +296,7 @@ ZOO: Mapping[str, Exhibit] = {
     "lstm": _recurrent(nn.LSTM, both=False),
     "lstm_both": _recurrent(nn.LSTM, both=True),
     "autoencoder": Exhibit(
-        tiny=Size(
-            model=partial(TiedAutoencoder, 13, (9, 4)), batch=partial(_reconstructed, 5, 13)
-        ),
+        tiny=Size(model=partial(TiedAutoencoder, 13, (9, 4)), batch=partial(_reconstructed, 4, 13)),
         natural=Size(
             model=partial(TiedAutoencoder, 784, (256, 64)), batch=partial(_reconstructed, 32, 784)
         ),
@@ -300,7 +305,7 @@ ZOO: Mapping[str, Exhibit] = {
     "dropout_mlp": Exhibit(
         tiny=Size(
             model=partial(DropoutMlp, 13, (16, 8), 3, 0.0),
-            batch=partial(_labelled, 6, 13, classes=3),
+            batch=partial(_labelled, 4, 13, classes=3),
         ),
         natural=Size(
             model=partial(DropoutMlp, 128, (256, 128), 10, 0.0),

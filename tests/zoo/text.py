@@ -202,7 +202,14 @@ class Llama(nn.Module):
     """
 
     def __init__(
-        self, vocabulary: int, width: int, layers: int, heads: int, groups: int, hidden: int
+        self,
+        vocabulary: int,
+        places: int,
+        width: int,
+        layers: int,
+        heads: int,
+        groups: int,
+        hidden: int,
     ) -> None:
         super().__init__()
         self.words = nn.Embedding(vocabulary, width)
@@ -214,13 +221,13 @@ class Llama(nn.Module):
         self.head.weight = self.words.weight
         size = width // heads
         rates = 10000.0 ** (-torch.arange(0, size, 2).float() / size)
-        self.register_buffer("rates", rates, persistent=False)
+        angles = torch.arange(places).float()[:, None] * rates.repeat(2)
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids (N, L) -> (N, L, vocabulary)."""
-        angles = torch.arange(ids.shape[1]).float()[:, None] * self.get_buffer("rates")
-        angles = torch.cat([angles, angles], -1)
-        cos, sin = angles.cos(), angles.sin()
+        cos, sin = (self.get_buffer(name)[: ids.shape[1]] for name in ("cos", "sin"))
         x = self.words(ids)
         for layer in self.layers:
             x = layer(x, cos, sin)

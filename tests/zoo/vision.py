@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 
 def _normed(
-    width: int, out: int, kernel: int, stride: int = 1, groups: int = 1, act: nn.Module | None = None
+    width: int,
+    out: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    act: nn.Module | None = None,
 ) -> nn.Sequential:
     """Convolution that keeps the extent (but for its stride), BatchNorm, activation."""
     conv = nn.Conv2d(width, out, kernel, stride, kernel // 2, groups=groups, bias=False)
@@ -83,7 +88,9 @@ class SqueezeNet(nn.Module):
     Source: Iandola et al., SqueezeNet (2016), version 1.1.
     """
 
-    def __init__(self, stem: int, stages: Sequence[Sequence[tuple[int, int]]], classes: int) -> None:
+    def __init__(
+        self, stem: int, stages: Sequence[Sequence[tuple[int, int]]], classes: int
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3, stem, 3, 2), nn.ReLU()]
         width = stem
