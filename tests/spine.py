@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import pockengine as pe
-from pockengine.optimizer import SGD, AdamW, Optimizer
 from pockengine.frontend.losses import Loss
+from pockengine.optimizer import SGD, AdamW, Optimizer
 from pockengine.scheme import Rule, Scheme, channel_axes
 from tests.eager import (
     EAGER_FACTOR,

@@ -1,4 +1,4 @@
-"""The long matrix: three models, four schemes, two optimizers, at sizes that people train; a zoo."""
+"""The long matrix: three models by four schemes by two optimizers, and the zoo, full-sized."""
 
 from __future__ import annotations
 

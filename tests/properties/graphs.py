@@ -221,10 +221,21 @@ def _rows(to: Builder, x: Node) -> None:
 
 
 STEPS: dict[str, Callable[[Builder, Node], None]] = {
-    **{"unary": _unary, "stepped": _stepped, "binary": _binary, "scalar": _scalar},
-    **{"choice": _choice, "reshape": _reshape, "permute": _permute, "expand": _expand},
-    **{"slice": _slice, "pad": _pad, "cat": _cat, "reduce": _reduce},
-    **{"matmul": _matmul, "conv": _conv, "rows": _rows},
+    "unary": _unary,
+    "stepped": _stepped,
+    "binary": _binary,
+    "scalar": _scalar,
+    "choice": _choice,
+    "reshape": _reshape,
+    "permute": _permute,
+    "expand": _expand,
+    "slice": _slice,
+    "pad": _pad,
+    "cat": _cat,
+    "reduce": _reduce,
+    "matmul": _matmul,
+    "conv": _conv,
+    "rows": _rows,
 }
 """How a graph may grow by a call or two from a value; each does nothing where it does not fit."""
 
