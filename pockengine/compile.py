@@ -45,6 +45,7 @@ from pockengine.passes.pad_convolutions import pad_convolutions
 from pockengine.passes.prune_backward import prune_backward
 from pockengine.passes.simplify import simplify
 from pockengine.passes.slice_channels import slice_channels
+from pockengine.passes.split_concatenations import split_concatenations
 from pockengine.plan.costs import saving_costs
 from pockengine.plan.fit import check_fits
 from pockengine.plan.memory import Plan, plan_memory
@@ -118,6 +119,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     *SYMBOLIC,
     ("fold_constants", _fold_constants),
     ("simplify", lambda graph, _: simplify(graph)),
+    ("split_concatenations", lambda graph, _: split_concatenations(graph)),
     ("pad_convolutions", lambda graph, _: pad_convolutions(graph)),
     ("compress_masks", lambda graph, _: compress_masks(graph)),
     ("choose_layout", _choose_layout),

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+
+MORE = int(os.environ.get("POCKENGINE_EXAMPLES", "1"))
+"""How many times as many random examples as usual; above 1 they are new ones on each run."""
+
+
+def examples(count: int) -> Callable[[Any], Any]:
+    """Settings of a property: the same few examples in every run, many if ``MORE`` says so."""
+    return settings(
+        max_examples=count * MORE,
+        derandomize=MORE == 1,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
 
 from pockengine.compile import Pass
 from pockengine.ir.verify import verify

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import pockengine as pe
+from pockengine.frontend.losses import Loss
 from pockengine.optimizer import SGD, AdamW, Optimizer
-from pockengine.scheme import Rule, Scheme
+from pockengine.scheme import Rule, Scheme, channel_axes
 from tests.eager import (
     EAGER_FACTOR,
     LOSS_TOLERANCE,
@@ -39,7 +40,7 @@ class Case:
         scheme: what is updated.
         optimizer: how.
         lr: the learning rate, the same for all steps.
-        loss: by name.
+        loss: by name, or a function.
     """
 
     model: nn.Module
@@ -47,7 +48,7 @@ class Case:
     scheme: Scheme | Rule
     optimizer: Optimizer
     lr: float
-    loss: str = "cross_entropy"
+    loss: Loss = "cross_entropy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,8 @@ def mixed_scheme(model: nn.Module) -> Scheme:
         name: _FRACTIONS[place % len(_FRACTIONS)]
         for place, name in enumerate(weights[len(weights) // 2 :])
     }
+    whole = {n for n in fractions if id(model.get_parameter(n)) not in channel_axes(model)}
+    fractions |= {n: 1.0 for n in whole if fractions[n] is not None}
     biases = [name for name, p in model.named_parameters() if p.dim() == 1]
     some = dict.fromkeys(biases[len(biases) // 2 :: 2], 1.0)
     return Scheme({**{n: r for n, r in fractions.items() if r is not None}, **some})

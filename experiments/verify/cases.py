@@ -1,4 +1,4 @@
-"""The long matrix: three models, four schemes, two optimizers, at sizes that people train."""
+"""The long matrix: three models by four schemes by two optimizers, and the zoo, full-sized."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from pockengine.tasks import (
 from tests.eager import Batches
 from tests.models import SCHEMES
 from tests.spine import ADAMW, SGD_MOMENTUM, Case
+from tests.zoo import ZOO
+from tests.zoo.cases import zoo_case
 
 STEPS = 20
+ZOO_STEPS = 5
 BATCH = 8
 IMAGE_SIZE = 128
 TOKENS = 64
@@ -90,11 +93,21 @@ MODELS: Mapping[str, Callable[[], tuple[nn.Module, Batches]]] = {
     "mini_lm": pretrained_mini_lm,
 }
 OPTIMIZERS = {"sgd": SGD_MOMENTUM, "adamw": ADAMW}
-TRIPLES = tuple(product(MODELS, SCHEMES, OPTIMIZERS))
+TRIPLES = (
+    *product(MODELS, SCHEMES, OPTIMIZERS),
+    *(
+        (f"zoo/{name}", scheme, optimizer)
+        for name, exhibit in ZOO.items()
+        for scheme in exhibit.schemes
+        for optimizer in OPTIMIZERS
+    ),
+)
 
 
 def long_case(model: str, scheme: str, optimizer: str) -> Case:
     """A case by its names; the same from run to run."""
+    if model.startswith("zoo/"):
+        return _zoo_case(model, scheme, optimizer, tiny=False)
     torch.manual_seed(0)
     module, batches = MODELS[model]()
     return Case(
@@ -107,13 +120,20 @@ def long_case(model: str, scheme: str, optimizer: str) -> Case:
 
 
 def short_case(model: str, scheme: str, optimizer: str) -> Case:
-    """The same model with one small batch."""
+    """The same model with one small batch; of the zoo, a tiny model."""
+    if model.startswith("zoo/"):
+        return _zoo_case(model, scheme, optimizer, tiny=True)
     case = long_case(model, scheme, optimizer)
     small = SMALL[model]
     inputs, targets = case.batches[0]
     several = inputs if isinstance(inputs, tuple) else (inputs,)
     cut = tuple(_cut(each, small) for each in several)
     return replace(case, batches=[(cut, targets[: small.examples])])
+
+
+def _zoo_case(model: str, scheme: str, optimizer: str, *, tiny: bool) -> Case:
+    steps = 1 if tiny else ZOO_STEPS
+    return zoo_case(model.removeprefix("zoo/"), scheme, optimizer, steps=steps, tiny=tiny)
 
 
 def _cut(batch: Tensor, small: Small) -> Tensor:

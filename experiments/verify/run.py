@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -127,11 +128,30 @@ def _in_process(module: str, *arguments: str) -> Outcome:
     return found
 
 
+def check_properties(times: int) -> Outcome:
+    """The property tests with so many times as many examples, new ones each time."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/properties"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "POCKENGINE_EXAMPLES": str(times)},
+    )
+    return {"times": times, "failures": [ran.stdout[-4000:]] if ran.returncode else []}
+
+
+def _label(names: tuple[str, ...]) -> str:
+    """A check's name, fit for a file."""
+    return "-".join(names).replace("/", "-")
+
+
 CHECKS: Mapping[str, Callable[[], Outcome]] = {
-    **{f"passes-{'-'.join(names)}": partial(check_passes, *names) for names in TRIPLES},
-    **{f"numbers-{'-'.join(names)}": partial(check_numbers, *names) for names in TRIPLES},
+    **{f"passes-{_label(names)}": partial(check_passes, *names) for names in TRIPLES},
+    **{f"numbers-{_label(names)}": partial(check_numbers, *names) for names in TRIPLES},
     "peak_memory-wide": partial(check_peak_memory, "wide", 1000),
     "peak_memory-mobile": partial(check_peak_memory, "mobile", 1000),
+    "properties": partial(check_properties, 20),
     "second_scheme-mobile": check_second_scheme,
 }
 
@@ -140,6 +160,8 @@ def code_hash() -> str:
     """A digest of everything that a result depends on in this repository."""
     files = [
         *(path for path in ROOT.glob("pockengine/**/*") if path.suffix in (".py", ".c", ".h")),
+        *ROOT.glob("tests/zoo/*.py"),
+        *ROOT.glob("tests/properties/*.py"),
         *(path for path in (ROOT / "tests").glob("*.py") if not path.name.startswith("test_")),
         *HERE.glob("*.py"),
     ]

@@ -31,6 +31,7 @@ from torch.utils import _pytree as pytree
 from pockengine.errors import CaptureError
 from pockengine.frontend.legalize import legalize, unknown_ops_error
 from pockengine.frontend.losses import Loss, loss_function
+from pockengine.frontend.packed import RefusePacking, refuse_packed
 from pockengine.ir.types import Role
 
 Batch: TypeAlias = Any
@@ -125,6 +126,7 @@ def canonical_batch(batch: Batch) -> tuple[Any, Any]:
             needed="a pair (inputs, targets)",
             remedy="Pass (x, y); several inputs go in a tuple or a dict: ((x1, x2), y)",
         )
+    refuse_packed(batch)
     inputs, targets = pytree.tree_map(torch.as_tensor, tuple(batch))
     if not isinstance(inputs, (tuple, list, dict)):
         inputs = (inputs,)
@@ -199,6 +201,7 @@ def _trace(wrapper: _WithLoss, batch: tuple[Any, Any]) -> torch.fx.GraphModule:
         with contextlib.ExitStack() as stack, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(RefusePacking())
             stack.enter_context(torch.backends.mkldnn.flags(enabled=False))  # recurrent nets unroll
             # a tensor that is neither parameter nor buffer becomes a constant
             mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))

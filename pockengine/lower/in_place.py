@@ -30,14 +30,13 @@ def in_place_pairs(kernel: Kernel, nodes: Sequence[Node]) -> tuple[tuple[Node, N
     walk = _walk(nodes)
     if kernel.updates or walk is None:
         return ()
+    last = [write for write in kernel.writes if walk.is_last(write)]
     return tuple(
         (read, write)
         for read in kernel.reads
-        for write in kernel.writes
-        if _same_addresses(type_of(read), type_of(write))
-        and walk.reads_in_step(read)
-        and walk.is_last(write)
-        and walk.depends(write, read)
+        if last and walk.reads_in_step(read)
+        for write in last
+        if _same_addresses(type_of(read), type_of(write)) and walk.depends(write, read)
     )
 
 
@@ -54,6 +53,10 @@ class _Walk:
         self.nodes = [node for node in nodes if node not in upstream]
         self.upstream = upstream
         self.domain = domain
+        self._users: dict[Node, list[Node]] = {}
+        for node in (*self.nodes, *upstream):
+            for base in dict.fromkeys(map(base_of, node.all_input_nodes)):
+                self._users.setdefault(base, []).append(node)
         self.passes = self._passes()
         self.last_pass = max(
             number - 1 if kind_of(node) is Kind.REDUCE else number
@@ -72,11 +75,7 @@ class _Walk:
         """Whether every use of a value is at the walk's own element."""
         if type_of(read).dtype is DType.BOOL:
             return False  # loaded where it is used, not ahead of the stores
-        users = [
-            node
-            for node in (*self.nodes, *self.upstream)
-            if any(base_of(o) is read for o in node.all_input_nodes)
-        ]
+        users = self._users.get(read, [])
         return not any(user in self.upstream for user in users) and all(
             self._in_step(user, read) for user in users
         )

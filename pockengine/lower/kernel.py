@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, Node
 
-from pockengine.ir.access import storage_order
+from pockengine.ir.access import access, storage_order
 from pockengine.ir.graph import (
     Outputs,
     calls,
@@ -37,6 +37,8 @@ class Kernel:
         group: the group's number in the fused graph.
         text: the group as an IR graph of its own; equal texts are equal kernels.
         reads: stored values of the whole graph, in the order of the text's placeholders.
+        shifts: how many elements into each of ``reads`` its pointer points, so that the time steps
+            of a recurrent net, which read slices of one value, are one kernel.
         writes: stored values that the kernel makes, in the order of the text's outputs.
         updates: placeholders of the whole graph that the kernel overwrites, also in ``reads``.
     """
@@ -44,6 +46,7 @@ class Kernel:
     group: int
     text: str
     reads: tuple[Node, ...]
+    shifts: tuple[int, ...]
     writes: tuple[Node, ...]
     updates: tuple[Node, ...]
 
@@ -70,6 +73,7 @@ def _extract(number: int, nodes: Sequence[Node], yielded: set[Node]) -> Kernel:
     place: dict[Node, Node] = {}
     reads = _bases(nodes, inside)
     targets = {base_of(node.args[0]) for node in nodes if kind_of(node) is Kind.UPDATE}
+    shifts = {base: _shift(base, nodes) for base in reads if base not in targets}
     for index, base in enumerate(reads):
         role = role_of(base) if base in targets else Role.INPUT
         assert role is not None
@@ -78,6 +82,9 @@ def _extract(number: int, nodes: Sequence[Node], yielded: set[Node]) -> Kernel:
     def put(node: Node) -> Node:
         if node not in place:
             args: Any = torch.fx.map_arg(node.args, put)
+            if op_name(node) == "slice" and shifts.get(base_of(node)) and not _is_sliced(args[0]):
+                _, axis, start, stop, *step = args
+                args = (args[0], axis, 0, stop - start, *step)
             kwargs: Any = torch.fx.map_arg(dict(node.kwargs), put)
             place[node] = emit_typed(new, op_name(node), args, kwargs, type_of(node))
         return place[node]
@@ -94,7 +101,42 @@ def _extract(number: int, nodes: Sequence[Node], yielded: set[Node]) -> Kernel:
         ),
     )
     written = tuple(base_of(node.args[0]) for node in updates)
-    return Kernel(number, text(new), tuple(reads), writes, written)
+    places = tuple(shifts.get(base, 0) for base in reads)
+    return Kernel(number, text(new), tuple(reads), places, writes, written)
+
+
+def _is_sliced(view: Node) -> bool:
+    """Whether a view is, or shows, a slice."""
+    while kind_of(view) is Kind.VIEW:
+        if op_name(view) == "slice":
+            return True
+        view = view.all_input_nodes[0]
+    return False
+
+
+def _shift(base: Node, nodes: Sequence[Node]) -> int:
+    """Where all of a group's views of a value begin, in elements; 0 where they differ."""
+    found: set[int] = set()
+    for node in nodes:
+        for operand in node.all_input_nodes:
+            if base_of(operand) is base:
+                found.add(_first_start(operand))
+    return found.pop() if len(found) == 1 else 0
+
+
+def _first_start(view: Node) -> int:
+    """How far into its value a view's first slice begins, in elements; 0 if that is not known."""
+    first: Node | None = None
+    while kind_of(view) is Kind.VIEW:
+        first = view if op_name(view) == "slice" else first
+        view = view.all_input_nodes[0]
+    shown = None if first is None else access(first.all_input_nodes[0])
+    if first is None or shown is None:
+        return 0
+    axis, start = first.args[1:3]
+    assert isinstance(axis, int)
+    assert isinstance(start, int)
+    return start * shown.strides[axis]
 
 
 def _bases(nodes: Sequence[Node], inside: set[Node]) -> list[Node]:

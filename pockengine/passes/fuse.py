@@ -75,7 +75,7 @@ class _Builder:
         for node in calls(graph):
             if kind_of(node) is Kind.VIEW or node in self.delayed:
                 continue
-            if self._can_wait(node) and not self._producers(node):
+            if self._can_wait(node) and not self._producers(node) and self._is_room(node):
                 self.waiting[node] = None
             else:
                 self.place(node)
@@ -153,24 +153,37 @@ class _Builder:
 
     def _left_behind(self, node: Node) -> Node | None:
         """A waiting node that the node needs, but cannot take along."""
-        for operand in node.all_input_nodes:
-            base = base_of(operand)
-            waits = base in self.waiting
-            if waits and (node in self.delayed or not self._comes_along(operand, node)):
-                return base
-            inner = self._left_behind(base) if waits or base in self.delayed else None
-            if inner is not None:
-                return inner
+        stack, seen = [node], {node}
+        while stack:
+            reader = stack.pop()
+            for operand in reader.all_input_nodes:
+                base = base_of(operand)
+                waits = base in self.waiting
+                if waits and (reader in self.delayed or not self._comes_along(operand, reader)):
+                    return base
+                if (waits or base in self.delayed) and base not in seen:
+                    seen.add(base)
+                    stack.append(base)
         return None
 
     def _taken(self, node: Node) -> list[Node]:
         """The node after the delayed and waiting ones that come with it, in topological order."""
-        found: list[Node] = []
-        for operand in node.all_input_nodes:
-            base = base_of(operand)
-            if (base in self.delayed or base in self.waiting) and base not in found:
-                found += [n for n in self._taken(base) if n not in found]
-        return [*found, node]
+        found: dict[Node, None] = {}
+        stack = [(node, False)]
+        while stack:
+            reader, entered = stack.pop()
+            if entered:
+                found.setdefault(reader)
+            elif reader not in found:
+                stack.append((reader, True))
+                bases = [base_of(operand) for operand in reader.all_input_nodes]
+                comes = [b for b in bases if b in self.delayed or b in self.waiting]
+                stack += [(base, False) for base in reversed(comes)]
+        return list(found)
+
+    def _is_room(self, node: Node) -> bool:
+        """Whether a kernel of a node and its company has few enough operands."""
+        return _count_operands(self._taken(node)) <= MOST_OPERANDS
 
     # --- groups ----------------------------------------------------------------------------------
 
@@ -182,7 +195,8 @@ class _Builder:
         needs = self._needs(taken)
         group = next((g for g in producers if self._fits(g, taken, needs)), None)
         guests = [n for n in taken[:-1] if n in self.waiting]
-        if group is None and guests and (producers or not self._share_domain(guests, node)):
+        alike = self._share_domain(guests, node) and _count_operands(taken) <= MOST_OPERANDS
+        if group is None and guests and (producers or not alike):
             self.place(guests[-1])  # without it, the node may fit
             self.place(node)
             return

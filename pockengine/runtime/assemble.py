@@ -69,7 +69,9 @@ def assemble(
         for index in plan.entries[source.name].order:
             kernel = source.kernels[index]
             cut = ranges[kernel.text]
-            operands = tuple(builder.operand(node) for node in kernel.operands)
+            shifts = (*kernel.shifts, *(0 for _ in kernel.writes))
+            pairs = zip(kernel.operands, shifts, strict=True)
+            operands = tuple(builder.operand(node, shift) for node, shift in pairs)
             calls.append(Call(number[kernel.text], operands, cut.extent, cut.grain))
     descriptor = Descriptor(
         region_bytes=plan.region_bytes,
@@ -89,12 +91,13 @@ class _EntryBuilder:
         self._places = places
         self._plan = plan
 
-    def operand(self, node: Node) -> Operand:
-        """Where a stored value lies."""
+    def operand(self, node: Node, shift: int = 0) -> Operand:
+        """Where a stored value lies, or its element number ``shift`` in the order of storage."""
+        ahead = shift * type_of(node).dtype.torch.itemsize
         if node in self._plan.offsets:
-            return Operand(Region.ARENA, self._plan.offsets[node])
+            return Operand(Region.ARENA, self._plan.offsets[node] + ahead)
         place = self._places[name_of(node)]
-        return Operand(place.region, place.offset)
+        return Operand(place.region, place.offset + ahead)
 
     def entry(self, first_call: int) -> Entry:
         """The entry point, whose calls begin at ``first_call``."""

@@ -95,7 +95,9 @@ def _run(
     for write, read in (shared or {}).items():
         place, there = kernel.operands.index(write), stored[kernel.operands.index(read)]
         stored[place] = there.view(stored[place].shape)
-    arrays = [tensor.numpy() for tensor in stored]
+    shifts = (*kernel.shifts, *(0 for _ in kernel.writes))
+    pairs = zip(stored, shifts, strict=True)
+    arrays = [tensor.flatten()[ahead:].numpy() for tensor, ahead in pairs]
     address = load(cache.path(key))
     for begin, end in ((extent // 2, extent), (0, extent // 2)):
         assert run(address, arrays, begin, end) == 0

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from pockengine.ir.text import parse
 from pockengine.lower import program
@@ -15,6 +16,7 @@ from pockengine.lower.kernel import kernels
 from pockengine.lower.program import build_kernels, kernel_name, works
 from pockengine.lower.trailer import TRAILER
 from pockengine.passes.fuse import fuse
+from tests.lower.kernel_oracle import check_kernels
 
 _CASES = {
     "%y: f32[8x4] = exp(%x)": ["x"],
@@ -80,3 +82,21 @@ def test_names() -> None:
     """A kernel's symbol says what it is, and is a C identifier."""
     assert kernel_name("a") == kernel_name("a") != kernel_name("b")
     assert kernel_name("a").isidentifier()
+
+
+def test_time_steps_are_one_kernel(tmp_path: Path) -> None:
+    """Kernels that differ in where their slice of a value begins are one, pointed elsewhere."""
+    graph = fuse(
+        parse(
+            "%x: f32[3x4x8] = input('x')\n%w: f32[8x8] = input('w')\n"
+            "%s: f32[1x4x8] = slice(%x, 0, 1, 2)\n%a: f32[4x8] = reshape(%s, (4, 8))\n"
+            "%y: f32[4x8] = matmul(%a, %w)\n"
+            "%t: f32[1x4x8] = slice(%x, 0, 2, 3)\n%b: f32[4x8] = reshape(%t, (4, 8))\n"
+            "%z: f32[4x8] = matmul(%b, %w)\n"
+            "return loss=None, outputs=(%y, %z), gradients={}, updates=()"
+        )
+    )
+    first, second = kernels(graph)
+    assert first.text == second.text
+    assert (first.shifts, second.shifts) == ((32, 0), (64, 0))
+    check_kernels(graph, {"x": torch.randn(3, 4, 8), "w": torch.randn(8, 8)}, tmp_path)

@@ -9,6 +9,7 @@ from pockengine.frontend.rules import (  # noqa: F401 - importing a family enter
     index,
     normalize,
     reduce,
+    reverse,
     shape,
 )
 from pockengine.frontend.rules.table import RULES, Legalizer, Value

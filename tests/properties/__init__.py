@@ -1,0 +1,1 @@
+"""Properties of random graphs, ops and models."""
