@@ -11,6 +11,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from pockengine.compile import Pass
+from pockengine.ir.verify import verify
+
+_COMPILE = import_module("pockengine.compile")
+
 MORE = int(os.environ.get("POCKENGINE_EXAMPLES", "1"))
 """How many times as many random examples as usual; above 1 they are new ones on each run."""
 
@@ -24,11 +29,6 @@ def examples(count: int) -> Callable[[Any], Any]:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-
-from pockengine.compile import Pass
-from pockengine.ir.verify import verify
-
-_COMPILE = import_module("pockengine.compile")
 
 
 @pytest.fixture(autouse=True)

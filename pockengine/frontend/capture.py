@@ -1,38 +1,38 @@
 """Capture: a module, an example batch and a loss become one joint graph of loss and all gradients.
 
-PyTorch's tracer records the forward pass and autograd's backward pass in one run, on fake tensors
-and made functional, as AOTAutograd does it; what AOTAutograd finds out ahead of that, in a run of
-its own, is not needed where only the loss is differentiated. ``legalize`` says the result in the
-closed vocabulary.
+torch.export's tracing and AOTAutograd do the capture and the differentiation; ``legalize`` says the
+result in the closed vocabulary.
 """
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-import torch._dynamo  # make_fx would load it in the middle of the first capture
 from torch import Tensor, nn
 from torch._decomp import _core_aten_decompositions_post_autograd, get_decompositions
-from torch._dispatch.python import enable_python_dispatcher
-from torch._functorch._aot_autograd.functional_utils import from_fun, to_fun
+from torch._functorch._aot_autograd.descriptors import (
+    BufferAOTInput,
+    GradAOTOutput,
+    ParamAOTInput,
+    PlainAOTInput,
+    PlainAOTOutput,
+)
+from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
+from torch._guards import TracingContext, tracing
 from torch._subclasses import FakeTensorMode
-from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.fx import Graph, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils import _pytree as pytree
 
 from pockengine.errors import CaptureError
 from pockengine.frontend.legalize import legalize, unknown_ops_error
 from pockengine.frontend.losses import Loss, loss_function
 from pockengine.frontend.packed import RefusePacking, refuse_packed
-from pockengine.ir.types import Role
 
 Batch: TypeAlias = Any
 
@@ -194,9 +194,6 @@ def _decompositions() -> dict[Any, Any]:
 
 
 def _trace(wrapper: _WithLoss, batch: tuple[Any, Any]) -> torch.fx.GraphModule:
-    """The ATen graph of ``_joint``: of the wrapper's tensors, the batch and a tangent of one."""
-    given = [leaf.detach() for leaf in pytree.tree_leaves(batch)]  # a tensor given twice is two
-    real = (*_owned(wrapper).values(), *given)
     try:
         with contextlib.ExitStack() as stack, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -204,14 +201,12 @@ def _trace(wrapper: _WithLoss, batch: tuple[Any, Any]) -> torch.fx.GraphModule:
             stack.enter_context(RefusePacking())
             stack.enter_context(torch.backends.mkldnn.flags(enabled=False))  # recurrent nets unroll
             # a tensor that is neither parameter nor buffer becomes a constant
-            mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-            fakes = [*map(mode.from_tensor, real), torch.ones(())]
-            stack.enter_context(enable_python_dispatcher())
-            stack.enter_context(FunctionalTensorMode())
-            trace = make_fx(_joint(wrapper, batch), decomposition_table=_decompositions())
-            module = trace(*fakes)
-            module.graph.eliminate_dead_code()
-            return module
+            mode = FakeTensorMode(allow_non_fake_inputs=True)
+            stack.enter_context(tracing(TracingContext(mode)))
+            joint = aot_export_joint_with_descriptors(
+                stack, wrapper, batch, decompositions=_decompositions()
+            )
+            return joint.graph_module
     except CaptureError:
         raise
     except Exception as error:
@@ -225,66 +220,37 @@ def _trace(wrapper: _WithLoss, batch: tuple[Any, Any]) -> torch.fx.GraphModule:
         ) from error
 
 
-def _owned(wrapper: _WithLoss) -> dict[str, Tensor]:
-    """All parameters, then all buffers, under each of their names."""
-    return {
-        **dict(wrapper.named_parameters(remove_duplicate=False)),
-        **dict(wrapper.named_buffers(remove_duplicate=False)),
-    }
-
-
-def _joint(wrapper: _WithLoss, batch: tuple[Any, Any]) -> Callable[..., list[Any]]:
-    """The forward and backward pass as a function of the owned tensors, the batch and a tangent.
-
-    It yields the loss, the outputs and the gradient of each owned tensor, None where there is none;
-    what it writes into its arguments is lost.
-    """
-    names, spec = list(_owned(wrapper)), pytree.tree_structure(batch)
-
-    def joint(*tensors: Tensor) -> list[Any]:
-        with torch._C._ExcludeDispatchKeyGuard(  # noqa: SLF001 - AOTAutograd's way to wrap inputs
-            torch._C.DispatchKeySet(torch._C.DispatchKey.Functionalize)  # noqa: SLF001
-        ):
-            *inputs, tangent = (to_fun(tensor) for tensor in tensors)
-        owned = dict(zip(names, inputs, strict=False))
-        with _reparametrize_module(wrapper, owned):
-            loss, *outputs = wrapper(*pytree.tree_unflatten(inputs[len(owned) :], spec))
-        trained = {name: t for name, t in owned.items() if t.requires_grad}
-        found: dict[str, Tensor] = {}
-        if trained and loss.requires_grad:
-            values = torch.autograd.grad(loss, [*trained.values()], tangent, allow_unused=True)
-            found = dict(zip(trained, values, strict=True))
-        return [from_fun(value) for value in (loss, *outputs, *map(found.get, names))]
-
-    return joint
-
-
 class _Roles:
-    """What the placeholders and outputs of the ATen graph stand for."""
+    """What the placeholders and outputs of AOTAutograd's graph stand for."""
 
     def __init__(self, graph: Graph, wrapper: _WithLoss, batch: tuple[Any, Any]) -> None:
+        self._wrapper = wrapper
         self.batch_names = (_names("input", batch[0]), _names("target", batch[1]))
-        self._owned = _owned(wrapper)
+        flat_names = [*self.batch_names[0], *self.batch_names[1]]
+        self._owned = {
+            **dict(wrapper.named_parameters(remove_duplicate=False)),
+            **dict(wrapper.named_buffers(remove_duplicate=False)),
+        }
         self._first: dict[int, str] = {}
         for raw, tensor in self._owned.items():
             self._first.setdefault(id(tensor), _canonical(raw))
-        parameters = {raw for raw, _ in wrapper.named_parameters(remove_duplicate=False)}
-        sources = [
-            *(
-                (self._name(raw), Role.PARAM if raw in parameters else Role.CONST)
-                for raw in self._owned
-            ),
-            *((name, Role.INPUT) for name in self.batch_names[0]),
-            *((name, Role.TARGET) for name in self.batch_names[1]),
-        ]
-        self.inputs = dict(zip(graph.find_nodes(op="placeholder"), sources, strict=False))
-        yielded: list[Any] = list(graph.output_node().args[0])  # type: ignore[arg-type]
-        split = len(yielded) - len(self._owned)
-        self.outputs: list[Node] = yielded[:split]
+        self.inputs: dict[Node, str] = {}
+        for node in graph.find_nodes(op="placeholder"):
+            described = node.meta["desc"]
+            if isinstance(described, (ParamAOTInput, BufferAOTInput)):
+                self.inputs[node] = self._name(described.target)
+            elif isinstance(described, PlainAOTInput):
+                self.inputs[node] = flat_names[described.idx]
         self.gradients: dict[str, list[Node]] = {}
-        for raw, value in zip(self._owned, yielded[split:], strict=True):
-            if value is not None:
-                self.gradients.setdefault(self._name(raw), []).append(value)
+        self.outputs: list[Node] = []
+        out = graph.output_node()
+        for value, described in zip(out.args[0], out.meta["desc"], strict=True):  # type: ignore[arg-type]
+            if isinstance(described, GradAOTOutput) and isinstance(value, Node):
+                owner = described.grad_of
+                if isinstance(owner, ParamAOTInput):
+                    self.gradients.setdefault(self._name(owner.target), []).append(value)
+            elif isinstance(described, PlainAOTOutput):
+                self.outputs.append(value)
 
     def tensors(self, module: torch.fx.GraphModule) -> dict[str, Tensor]:
         """Contents of everything that is not an input, by canonical name."""

@@ -18,16 +18,16 @@ from pockengine.ir.verify import verify
 
 def legalize(
     module: torch.fx.GraphModule,
-    inputs: Mapping[Node, tuple[str, Role]],
+    inputs: Mapping[Node, str],
     gradients: Mapping[str, Sequence[Node]],
     outputs: Sequence[Node],
 ) -> Graph:
     """The IR graph of an ATen joint graph.
 
     Args:
-        module: the joint graph of forward and backward pass.
-        inputs: canonical name and role of each placeholder; tied ones share them; one without is
-            the loss's tangent, one.
+        module: the joint graph of AOTAutograd.
+        inputs: canonical name of each placeholder; tied ones share it; one without a name is the
+            loss's tangent, one.
         gradients: the ATen values that add up to each parameter's gradient.
         outputs: the loss, then the model's outputs.
 
@@ -45,10 +45,10 @@ def legalize(
     for node in module.graph.nodes:
         to.node = node
         if node.op == "placeholder":
-            name, role = inputs.get(node, ("", None))
+            name = inputs.get(node)
             if name not in named:
-                named[name] = _placeholder(to, node, name, role)
-            values[node] = named[name]
+                named[name or ""] = _placeholder(to, node, name)
+            values[node] = named[name or ""]
         elif node.op == "get_attr":
             constant = torch.fx.graph_module._get_attr(module, str(node.target))  # noqa: SLF001
             typed = TensorType(tuple(constant.shape), DType.of(constant.dtype))
@@ -83,12 +83,20 @@ def _placeholders_first(graph: Graph) -> None:
             first.prepend(node)
 
 
-def _placeholder(to: Legalizer, node: Node, name: str, role: Role | None) -> Value:
+def _placeholder(to: Legalizer, node: Node, name: str | None) -> Value:
     value = node.meta["val"]
-    if role is None:
+    if name is None:
         return to.emit("full", tuple(value.shape), 1.0, "f32")
     typed = TensorType(tuple(value.shape), DType.of(value.dtype))
-    return placeholder(to.graph, name, typed, role)
+    return placeholder(to.graph, name, typed, _role(node, name))
+
+
+def _role(node: Node, name: str) -> Role:
+    if type(node.meta["desc"]).__name__ == "ParamAOTInput":
+        return Role.PARAM
+    if type(node.meta["desc"]).__name__ == "BufferAOTInput":
+        return Role.CONST
+    return Role.TARGET if name.split(".", maxsplit=1)[0] == "target" else Role.INPUT
 
 
 def _call(to: Legalizer, node: Node, values: Mapping[Node, Value]) -> Value:
