@@ -8,6 +8,8 @@ from pockengine.frontend.rules import (  # noqa: F401 - importing a family enter
     elementwise,
     index,
     normalize,
+    pooling,
+    random,
     reduce,
     shape,
 )
