@@ -265,10 +265,12 @@ class _Roles:
                 self.inputs[node] = self._name(described.target)
             elif isinstance(described, PlainAOTInput):
                 self.inputs[node] = flat_names[described.idx]
+        self._read_outputs(graph.output_node())
+
+    def _read_outputs(self, out: Node) -> None:
         self.gradients: dict[str, list[Node]] = {}
         self.buffers: dict[str, Node] = {}
         self.outputs: list[Node] = []
-        out = graph.output_node()
         for value, described in zip(out.args[0], out.meta["desc"], strict=True):  # type: ignore[arg-type]
             if isinstance(described, GradAOTOutput) and isinstance(value, Node):
                 owner = described.grad_of

@@ -88,9 +88,7 @@ def _placeholders_first(graph: Graph) -> None:
             first.prepend(node)
 
 
-def _placeholder(
-    to: Legalizer, node: Node, name: str | None, written: Mapping[str, Node]
-) -> Value:
+def _placeholder(to: Legalizer, node: Node, name: str | None, written: Mapping[str, Node]) -> Value:
     value = node.meta["val"]
     if name is None:
         return to.emit("full", tuple(value.shape), 1.0, "f32")

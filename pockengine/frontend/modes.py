@@ -40,7 +40,7 @@ def traceable_averages(model: nn.Module) -> Iterator[None]:
 
     PyTorch's reads the counter as a Python number, which cannot be traced.
     """
-    changed = [module for module in model.modules() if _is_cumulative(module)]
+    changed = [m for m in model.modules() if isinstance(m, _BatchNorm) and _is_cumulative(m)]
     for module in changed:
         module.forward = partial(_cumulative, module)
     try:
@@ -50,10 +50,9 @@ def traceable_averages(model: nn.Module) -> Iterator[None]:
             del module.forward
 
 
-def _is_cumulative(module: nn.Module) -> bool:
+def _is_cumulative(module: _BatchNorm) -> bool:
     return (
-        isinstance(module, _BatchNorm)
-        and module.training
+        module.training
         and module.momentum is None
         and module.track_running_stats
         and "forward" not in vars(module)
@@ -62,7 +61,7 @@ def _is_cumulative(module: nn.Module) -> bool:
 
 def _cumulative(module: _BatchNorm, x: Tensor) -> Tensor:
     """The forward pass of a batch normalization whose running statistics are plain averages."""
-    module._check_input_dim(x)  # noqa: SLF001 - as PyTorch's own forward pass does
+    module._check_input_dim(x)  # type: ignore[no-untyped-call]  # noqa: SLF001 - as PyTorch does
     assert module.num_batches_tracked is not None
     assert module.running_mean is not None
     assert module.running_var is not None

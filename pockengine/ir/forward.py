@@ -7,7 +7,6 @@ from torch.fx import Graph, Node
 from pockengine.ir.graph import ancestors, calls, outputs_of
 from pockengine.ir.verify import base_of
 
-
 _SMALL = ("pack_bits", "max_pool2d_index")  # made of forward values, and smaller
 
 

@@ -13,9 +13,7 @@ Bind = Callable[[Expr], Expr]
 """A variable for an expression."""
 
 
-def uniform(
-    element: Expr, seed: Expr, step: Expr, stream: int, lanes: int, bind: Bind
-) -> Expr:
+def uniform(element: Expr, seed: Expr, step: Expr, stream: int, lanes: int, bind: Bind) -> Expr:
     """float32 in [0, 1) by element.
 
     Args:

@@ -123,7 +123,7 @@ def _is_stored(node: Node, inside: set[Node], yielded: set[Node]) -> bool:
 
 
 def form_of(graph: Graph) -> str:
-    """The loops of a kernel: contract, stencil, pool, rows, reduce, map, or the op that stands alone."""
+    """The loops of a kernel: contract, stencil, pool, rows, reduce, map, or a lone op."""
     form = "map"
     for node in calls(graph):
         kind = kind_of(node)

@@ -102,13 +102,13 @@ class _Pooling:
 
         return value
 
-    def _store_value(  # noqa: PLR0913, PLR0917 - a pixel's place and contents
+    def _store_value(
         self, n: Expr, h: Expr, w: Expr, c0: Expr, lanes: int, value: Expr, index: Expr
     ) -> Stmt:
         del index
         return self._store(n, h, w, c0, lanes, value)
 
-    def _store_index(  # noqa: PLR0913, PLR0917 - a pixel's place and contents
+    def _store_index(
         self, n: Expr, h: Expr, w: Expr, c0: Expr, lanes: int, value: Expr, index: Expr
     ) -> Stmt:
         del value

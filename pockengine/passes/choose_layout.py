@@ -42,7 +42,7 @@ _FOLLOWS = (Kind.MAP, Kind.MOVE)
 
 
 def choose_layout(graph: Graph, orders: Mapping[str, Order] | None = None) -> Graph:
-    """Store convolutions and poolings channels-last, weights as their first reader wants them, the rest alike.
+    """Store images channels-last, weights as their first reader wants them, the rest alike.
 
     A value's order is what its readers want, told backwards through elementwise ops and permutes;
     where nobody cares it follows its operands. A reshape that its source's order forbids, and

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pockengine.frontend.rules import (  # noqa: F401 - importing a family enters its rows
+    border,
     contract,
     create,
     elementwise,

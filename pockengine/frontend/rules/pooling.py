@@ -77,12 +77,11 @@ def _places(to: Legalizer, tap: Node, x: Node, windows: tuple[Window, Window]) -
     number = to.cast(tap, DType.I64)
     row = _quotient(to, number, across)
     column = to.emit("sub", number, to.emit("mul", row, across))
-    place = None
-    for axis, part in ((0, row), (1, column)):
-        at = _element(to, part, 2 + axis, windows[axis], extents[axis])
-        place = at if place is None else to.emit("add", to.emit("mul", place, extents[1]), at)
-    assert place is not None
-    return place
+    down, along = (
+        _element(to, part, 2 + axis, windows[axis], extents[axis])
+        for axis, part in enumerate((row, column))
+    )
+    return to.emit("add", to.emit("mul", down, extents[1]), along)
 
 
 def _element(to: Legalizer, tap: Node, axis: int, window: Window, extent: int) -> Node:
@@ -103,7 +102,7 @@ def _quotient(to: Legalizer, number: Node, by: int) -> Node:
 
 
 @rule("max_pool2d_with_indices_backward.default")
-def _max_pool_backward(
+def _max_pool_backward(  # noqa: PLR0913, PLR0917 - ATen's arguments
     to: Legalizer,
     grad: Node,
     x: Node,
@@ -154,7 +153,7 @@ def _avg_pool(
 
 
 @rule("avg_pool2d_backward.default")
-def _avg_pool_backward(
+def _avg_pool_backward(  # noqa: PLR0913, PLR0917 - ATen's arguments
     to: Legalizer,
     grad: Node,
     x: Node,
@@ -204,3 +203,77 @@ def _adaptive_avg_pool_backward(to: Legalizer, grad: Node, x: Node) -> Value:
         return to.expand(to.emit("mul", grad, 1.0 / area if area else float("nan")), shape)
     windows = (adaptive(rows), adaptive(columns))
     return _averaged(to, grad, x, windows, padded=False, divisor=0)
+
+
+# --- three axes: the average over planes, then over their rows and columns ------------------------
+
+
+def _three(values: Sequence[int], default: Sequence[int] = ()) -> tuple[int, int, int]:
+    listed = list(values) or list(default)
+    a, b, c = listed * 3 if len(listed) == 1 else listed
+    return a, b, c
+
+
+class _Volume:
+    """An average over (D, H, W) as one over D and one over (H, W)."""
+
+    def __init__(self, shape: tuple[int, ...], outputs: tuple[int, ...], *windows: Value) -> None:
+        kernel, stride, padding = windows
+        sizes, steps, ahead = _three(kernel), _three(stride, kernel), _three(padding)
+        self.lead, self.shape, self.outputs = shape[:-3], shape[-3:], outputs[-3:]
+        self.windows = [(self.outputs[a], sizes[a], steps[a], ahead[a], 1) for a in range(3)]
+        self.flat = self.shape[1] * self.shape[2]
+        self.beside = (self.flat, 1, 1, 0, 1)  # one window a pixel of a plane
+
+    def planes(self, depth: int) -> tuple[int, ...]:
+        """The shape in which planes are neighbouring rows."""
+        return (1, prod(self.lead), depth, self.flat)
+
+    def images(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape in which each plane is an image."""
+        return (prod(self.lead), self.outputs[0], *size)
+
+
+@rule("avg_pool3d.default")
+def _avg_pool3d(
+    to: Legalizer,
+    x: Node,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    count_padding: bool = True,
+    divisor: int | None = None,
+) -> Value:
+    del ceil_mode
+    form = _Volume(type_of(x).shape, to.shape, kernel, stride, padding)
+    rows = to.reshape(x, form.planes(form.shape[0]))
+    y = to.emit("avg_pool2d", rows, form.windows[0], form.beside, count_padding, divisor or 0)
+    y = to.reshape(y, form.images(form.shape[1:]))
+    y = to.emit("avg_pool2d", y, *form.windows[1:], count_padding, int(divisor is not None))
+    return to.reshape(y, to.shape)
+
+
+@rule("avg_pool3d_backward.default")
+def _avg_pool3d_backward(  # noqa: PLR0913, PLR0917 - ATen's arguments
+    to: Legalizer,
+    grad: Node,
+    x: Node,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_padding: bool,
+    divisor: int | None,
+) -> Value:
+    del ceil_mode
+    form = _Volume(type_of(x).shape, type_of(grad).shape, kernel, stride, padding)
+    dy = to.reshape(grad, form.images(form.outputs[1:]))
+    once = int(divisor is not None)
+    size = form.shape[1:]
+    dy = to.emit("avg_pool2d_input_grad", dy, size, *form.windows[1:], count_padding, once)
+    dy = to.reshape(dy, form.planes(form.outputs[0]))
+    size = (form.shape[0], form.flat)
+    windows = (form.windows[0], form.beside)
+    dx = to.emit("avg_pool2d_input_grad", dy, size, *windows, count_padding, divisor or 0)
+    return to.reshape(dx, type_of(x).shape)

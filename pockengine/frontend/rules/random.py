@@ -14,7 +14,7 @@ from pockengine.ir.types import DType
 def _dropout(to: Legalizer, x: Node, p: float, train: bool | None) -> Value:
     if train is False:
         return x, to.emit("full", to.shape, True, "bool")
-    keep = to.emit("ge", to.uniform(to.shape), float(p))
+    keep = to.emit("lt", to.uniform(to.shape), 1.0 - p)
     scale = 0.0 if p == 1 else 1.0 / (1.0 - p)
     return to.emit("mul", to.emit("mul", x, to.cast(keep, to.dtype)), scale), keep
 
