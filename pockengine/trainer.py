@@ -80,8 +80,9 @@ class Trainer:
         self._kept = {n: t.detach().clone() for n, t in tensors.items() if n not in self._regions}
         self._regions.write(program.fold(tensors))
         self._regions.write({name: tensors[name] for name in self._changing(tensors)})
+        chosen = _checked_seed(seed)
         if SEED in self._regions:
-            self._regions.write({SEED: torch.tensor(_checked_seed(seed))})
+            self._regions.write({SEED: torch.tensor(chosen)})
         self._model_fingerprint: str | None = None
         self.threads = _checked_threads(threads)
         self._engine = self._open() if program.target.llvm is None else None

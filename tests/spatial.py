@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import Tensor, nn
 
@@ -81,7 +82,7 @@ POOLINGS = {
     "max, ceil": _image(lambda: nn.MaxPool2d((3, 2), 2, 1, dilation=(1, 2), ceil_mode=True)),
     "max, large": _image(lambda: nn.MaxPool2d(5, 1, padding=2)),
     "max, indices": _on_image(
-        lambda x: x.flatten(2).gather(2, F.max_pool2d(x, 2, return_indices=True)[1][:, :, 0, :1])
+        lambda x: torch.mul(*F.max_pool2d(x, 3, 2, padding=1, return_indices=True))
     ),
     "average 1d": _signal(lambda: nn.AvgPool1d(3, 2, padding=1)),
     "average": _image(lambda: nn.AvgPool2d(3, 2, padding=1, count_include_pad=False)),
@@ -89,7 +90,7 @@ POOLINGS = {
     "average, divisor": _image(lambda: nn.AvgPool2d((2, 3), divisor_override=5)),
     "adaptive": _image(lambda: nn.AdaptiveAvgPool2d((3, 4))),
     "adaptive, one": _image(lambda: nn.AdaptiveAvgPool2d(1)),
-    "adaptive, larger": _image(lambda: nn.AdaptiveAvgPool2d((9, 20))),
+    "adaptive, larger": _image(lambda: nn.AdaptiveAvgPool2d((9, 8))),
     "adaptive 1d": _signal(lambda: nn.AdaptiveAvgPool1d(4)),
     "adaptive max": _image(lambda: nn.AdaptiveMaxPool2d((3, 4))),
     "adaptive max, one": _image(lambda: nn.AdaptiveMaxPool2d(1)),
@@ -152,14 +153,35 @@ RESIZING = {
     "circular": _on_image(lambda x: F.pad(x, (1, 2, 0, 1), mode="circular")),
     "crop": _on_image(lambda x: F.pad(x, (1, -1, -2, 1), value=2.0)),
 }
-ROWS = {
-    f"{family}: {name}": row
-    for family, rows in {
-        "convolution": CONVOLUTIONS,
-        "pooling": POOLINGS,
-        "normalization": NORMALIZATIONS,
-        "random": RANDOM,
-        "resizing": RESIZING,
-    }.items()
-    for name, row in rows.items()
+FAMILIES = {
+    "convolution": CONVOLUTIONS,
+    "pooling": POOLINGS,
+    "normalization": NORMALIZATIONS,
+    "random": RANDOM,
+    "resizing": RESIZING,
 }
+
+
+class Heads(nn.Module):
+    """Models side by side on one input: captured and compiled at once."""
+
+    def __init__(self, rows: Mapping[str, Row]) -> None:
+        super().__init__()
+        for name, row in rows.items():
+            self.add_module(name, row.model())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All outputs, flat, one behind the other."""
+        return torch.cat([head(x).flatten() for head in self.children()])
+
+
+def groups(most: int) -> dict[str, dict[str, Row]]:
+    """The cases of each family by the shape of their input, at most so many at once."""
+    found: dict[str, dict[str, Row]] = {}
+    for family, rows in FAMILIES.items():
+        for shape in dict.fromkeys(row.shape for row in rows.values()):
+            alike = [(name, row) for name, row in rows.items() if row.shape == shape]
+            for start in range(0, len(alike), most):
+                label = "x".join(map(str, shape))
+                found[f"{family} {label} {start // most}"] = dict(alike[start : start + most])
+    return found

@@ -191,8 +191,21 @@ def _adaptive_avg_pool(to: Legalizer, x: Node, size: Value) -> Value:
     rows, columns = to.shape[-2:]
     if (rows, columns) == (1, 1):
         return mean(to, x, (rank - 2, rank - 1), keep=True)
-    windows = (adaptive(rows), adaptive(columns))
-    return to.reshape(to.emit("avg_pool2d", _images(to, x), *windows, False, 0), to.shape)
+    images = _images(to, x)
+    for windows in _passes(type_of(x).shape[-2:], (rows, columns)):
+        images = to.emit("avg_pool2d", images, *windows, False, 0)
+    return to.reshape(images, to.shape)
+
+
+def _passes(size: tuple[int, ...], outputs: tuple[int, ...]) -> list[tuple[Window, Window]]:
+    """Adaptive windows; where those of both axes vary in size, one axis after the other.
+
+    The code of a kernel grows with the product of the different windows along its axes.
+    """
+    windows = (adaptive(outputs[0]), adaptive(outputs[1]))
+    if any(extent % count == 0 for extent, count in zip(size, outputs, strict=True)):
+        return [windows]
+    return [(windows[0], (size[1], 1, 1, 0, 1)), ((outputs[0], 1, 1, 0, 1), windows[1])]
 
 
 @rule("_adaptive_avg_pool2d_backward.default")
@@ -201,8 +214,13 @@ def _adaptive_avg_pool_backward(to: Legalizer, grad: Node, x: Node) -> Value:
     if (rows, columns) == (1, 1):
         area = shape[-2] * shape[-1]
         return to.expand(to.emit("mul", grad, 1.0 / area if area else float("nan")), shape)
-    windows = (adaptive(rows), adaptive(columns))
-    return _averaged(to, grad, x, windows, padded=False, divisor=0)
+    images = _images(to, grad)
+    sizes = [shape[-2:], (rows, shape[-1])]
+    for windows, size in reversed(
+        list(zip(_passes(sizes[0], (rows, columns)), sizes, strict=False))
+    ):
+        images = to.emit("avg_pool2d_input_grad", images, size, *windows, False, 0)
+    return to.reshape(images, shape)
 
 
 # --- three axes: the average over planes, then over their rows and columns ------------------------
