@@ -18,10 +18,12 @@ from pockengine.frontend.capture import Batch, Captured, canonical_batch
 from pockengine.frontend.losses import Loss
 from pockengine.frontend.recall import recall
 from pockengine.ir.graph import (
-    Outputs,
     name_of,
     outputs_of,
     placeholders,
+    rebuild,
+    role_of,
+    set_role,
     subgraph,
     type_of,
 )
@@ -169,12 +171,14 @@ def compile(  # noqa: A001 - the product's name for it, as in torch.compile
     scheme: Scheme | Rule | None = None,
     target: str = "host",
     threads: int | None = None,
+    seed: int = 0,
 ) -> Trainer:
     """Compile a fine-tuning run.
 
     Args:
         model: any module that torch.export can trace, in the mode it is to be trained in. It is
-            not changed: its values are copied.
+            not changed: its values are copied. Dropout and the statistics of batch normalization
+            follow its mode in ``step``; ``predict`` and ``evaluate`` run it in eval mode.
         example_batch: ``(inputs, targets)`` of the shapes that every step will have.
         loss: ``"cross_entropy"``, ``"mse"``, ``"l1"``, ``"bce_with_logits"``, or a callable
             ``loss(output, targets)`` that gives a scalar.
@@ -183,6 +187,7 @@ def compile(  # noqa: A001 - the product's name for it, as in torch.compile
         target: the machine, by its name in ``pockengine.targets``. What is compiled for another
             than ``"host"`` cannot run here; ``Trainer.export`` writes it for its machine.
         threads: how many work at a step; None for all cores where that pays, else one.
+        seed: of random numbers (dropout); equal seeds give equal runs on any number of threads.
 
     Raises:
         CaptureError: the model or the loss cannot be captured.
@@ -199,7 +204,7 @@ def compile(  # noqa: A001 - the product's name for it, as in torch.compile
         scheme=scheme,
         target=get_target(target),
     )
-    return Trainer(link(prepared, model), prepared.captured.tensors, threads)
+    return Trainer(link(prepared, model), prepared.captured.tensors, threads, seed)
 
 
 def prepare(
@@ -246,7 +251,7 @@ def _prepare(
         tensors=captured.tensors,
         costs=saving_costs(target),
     )
-    starts = _starts(captured.graph, context, observe)
+    starts = _starts(captured, context, observe)
     graphs = {name: _run(name, graph, PASSES, context, observe) for name, graph in starts.items()}
     sources = tuple(
         EntrySource(name, graph, kernels(graph), _inputs(name, captured))
@@ -314,16 +319,30 @@ def link(prepared: Prepared, model: nn.Module) -> Program:
     )
 
 
-def _starts(graph: Graph, context: Context, observe: Observer | None) -> dict[str, Graph]:
+def _starts(captured: Captured, context: Context, observe: Observer | None) -> dict[str, Graph]:
     """Each entry point's graph ahead of ``PASSES``; a step yields no outputs but the loss."""
-    found = outputs_of(graph)
-    loss_only = subgraph(graph, Outputs(found.loss, (), found.gradients))
-    pruned = prune_backward(graph, context.updated)  # for its roles
+    found = outputs_of(captured.graph)
+    loss_only = subgraph(captured.graph, replace(found, outputs=()))
+    pruned = prune_backward(captured.graph, context.updated)  # for its roles
+    if captured.evaluation is not captured.graph:
+        pruned = _with_roles(captured.evaluation, pruned)
     return {
         "step": _run("step", loss_only, TRAINING, context, observe),
         "predict": extract_forward(pruned, loss=False),
         "evaluate": extract_forward(pruned, loss=True),
     }
+
+
+def _with_roles(graph: Graph, other: Graph) -> Graph:
+    """A graph whose placeholders have the roles that they have in another.
+
+    A parameter that only this graph reads is a constant.
+    """
+    roles = {name_of(node): role_of(node) for node in placeholders(other)}
+    new = rebuild(graph)
+    for node in placeholders(new, Role.PARAM, Role.CONST):
+        set_role(node, roles.get(name_of(node)) or Role.CONST)
+    return new
 
 
 def _run(
@@ -350,7 +369,7 @@ def _inputs(entry: str, captured: Captured) -> tuple[str, ...]:
 
 def _signature(captured: Captured, example_batch: Batch) -> Signature:
     inputs, targets = canonical_batch(example_batch)
-    nodes = placeholders(captured.graph, Role.INPUT, Role.TARGET)
+    nodes = placeholders(captured.graph, Role.INPUT, Role.TARGET)  # eval mode reads the same
     return Signature(
         inputs=captured.inputs,
         targets=captured.targets,
@@ -358,7 +377,7 @@ def _signature(captured: Captured, example_batch: Batch) -> Signature:
         input_spec=pytree.tree_structure(inputs),
         target_spec=pytree.tree_structure(targets),
         output_spec=captured.output_spec,
-        outputs=tuple(type_of(node) for node in outputs_of(captured.graph).outputs),
+        outputs=tuple(type_of(node) for node in outputs_of(captured.evaluation).outputs),
     )
 
 

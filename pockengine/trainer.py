@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pockengine.checkpoint import fingerprint, read_checkpoint, write_checkpoint
 from pockengine.errors import CheckpointError, InputError, TrainError
+from pockengine.ir.draws import SEED
 from pockengine.ir.types import Region
 from pockengine.lower.cache import load as load_kernel
 from pockengine.plan.memory import Plan
@@ -64,20 +65,31 @@ class Trainer:
         program: what was compiled.
         tensors: the model's tensors by canonical name; they are copied.
         threads: how many work at a step; None for all cores where that pays, else one.
+        seed: of random numbers.
     """
 
     def __init__(
-        self, program: Program, tensors: Mapping[str, Tensor], threads: int | None = None
+        self,
+        program: Program,
+        tensors: Mapping[str, Tensor],
+        threads: int | None = None,
+        seed: int = 0,
     ) -> None:
         self._program = program
         self._regions = Regions(program.plan, program.descriptor.region_alignment)
         self._kept = {n: t.detach().clone() for n, t in tensors.items() if n not in self._regions}
-        params = self._regions.names(Region.PARAM)
         self._regions.write(program.fold(tensors))
-        self._regions.write({name: tensors[name] for name in params})
+        self._regions.write({name: tensors[name] for name in self._changing(tensors)})
+        chosen = _checked_seed(seed)
+        if SEED in self._regions:
+            self._regions.write({SEED: torch.tensor(chosen)})
         self._model_fingerprint: str | None = None
         self.threads = _checked_threads(threads)
         self._engine = self._open() if program.target.llvm is None else None
+
+    def _changing(self, tensors: Container[str]) -> list[str]:
+        """The model's tensors, of these, that a step may write: parameters and buffers."""
+        return [n for n in self._regions.names(Region.PARAM, Region.STATE) if n in tensors]
 
     def _open(self) -> Engine:
         const, param, state, arena = self._regions.arrays
@@ -166,7 +178,7 @@ class Trainer:
                 tensor disagree. Nothing was changed.
         """
         found = self._canonical(state)
-        params = set(self._regions.names(Region.PARAM))
+        params = set(self._changing(found))
         frozen = {name: tensor for name, tensor in found.items() if name not in params}
         if any(not torch.equal(tensor, self._tensor(name)) for name, tensor in frozen.items()):
             kept = {name: found[name].clone() for name in self._kept if name in found}
@@ -180,6 +192,7 @@ class Trainer:
     def _everything(self) -> dict[str, Tensor]:
         """All tensors that were captured, by canonical name."""
         inside = self._regions.names(Region.PARAM, Region.CONST)
+        inside += [n for n in self._regions.names(Region.STATE) if n in self._program.dtypes]
         return {**self._kept, **{name: self._regions.read(name) for name in inside}}
 
     def _tensor(self, name: str) -> Tensor:
@@ -241,8 +254,8 @@ class Trainer:
     def _identity(self) -> dict[str, str]:
         """What a checkpoint has to agree with: the model's frozen values, scheme and optimizer."""
         if self._model_fingerprint is None:
-            params = set(self._regions.names(Region.PARAM))
-            frozen = set(self._program.names.values()) - params
+            names = set(self._program.names.values())
+            frozen = names - set(self._changing(names))
             self._model_fingerprint = fingerprint({name: self._tensor(name) for name in frozen})
         return {"model": self._model_fingerprint, **self._program.identity}
 
@@ -317,6 +330,17 @@ def _checked_threads(threads: int | None) -> int:
             remedy="Leave it out to use all cores where that pays",
         )
     return threads
+
+
+def _checked_seed(seed: int) -> int:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise InputError(
+            where="compile(seed=...)",
+            found=repr(seed),
+            needed="a whole number of at least 0 and below 2**63",
+            remedy="Leave it out for 0",
+        )
+    return seed
 
 
 def _foreign_machine(target: Target) -> TrainError:

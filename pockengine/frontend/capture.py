@@ -18,6 +18,7 @@ from torch._decomp import _core_aten_decompositions_post_autograd, get_decomposi
 from torch._functorch._aot_autograd.descriptors import (
     BufferAOTInput,
     GradAOTOutput,
+    InputMutationAOTOutput,
     ParamAOTInput,
     PlainAOTInput,
     PlainAOTOutput,
@@ -32,10 +33,12 @@ from torch.utils import _pytree as pytree
 from pockengine.errors import CaptureError
 from pockengine.frontend.legalize import legalize, unknown_ops_error
 from pockengine.frontend.losses import Loss, loss_function
+from pockengine.frontend.modes import evaluating, is_training, traceable_averages
 from pockengine.frontend.packed import RefusePacking, refuse_packed
 
 Batch: TypeAlias = Any
 
+_EVALUATION = "evaluation_"  # prefix of constants
 _WHOLE = (  # ops the vocabulary holds whole, or says better than their decomposition does
     torch.ops.aten.native_batch_norm_backward,
     torch.ops.aten.embedding_dense_backward,
@@ -63,17 +66,20 @@ class Captured:
     """A model turned into a graph.
 
     Args:
-        graph: the joint graph: loss, outputs, and the gradient of every floating-point parameter.
+        graph: the joint graph: loss, outputs, the gradient of every floating-point parameter, and
+            the updates of buffers, all in the model's own mode.
+        evaluation: loss and outputs of the model in eval mode; the joint graph where that is it.
         tensors: contents of parameters, buffers and constants by canonical name.
         aliases: canonical name of each further name of a tied parameter or buffer.
         inputs: names of the model's inputs, in the order of the flattened batch.
         targets: names of the loss's targets, likewise.
         batch_spec: how ``(inputs, targets)`` flattens.
-        output_spec: how the model's output flattens.
+        output_spec: how the model's output flattens, in eval mode.
         requires_grad: canonical names of the parameters that the model itself wants to train.
     """
 
     graph: Graph
+    evaluation: Graph
     tensors: Mapping[str, Tensor]
     aliases: Mapping[str, str]
     inputs: tuple[str, ...]
@@ -148,20 +154,24 @@ def capture(model: nn.Module, example_batch: Batch, loss: Loss) -> Captured:
     wrapper = _WithLoss(model, loss_function(loss))
     wrapper.training = model.training
     wanted = {id(p) for p in model.parameters() if p.requires_grad}
-    with _everything_trains(model):
+    with _everything_trains(model), traceable_averages(model):
         aten = _trace(wrapper, batch)
     roles = _Roles(aten.graph, wrapper, batch)
-    try:
-        graph = legalize(aten, roles.inputs, roles.gradients, roles.outputs)
-    except CaptureError:
-        raise
-    except NotImplementedError as error:
-        raise unknown_ops_error(wrapper, batch, {}, detail=str(error)) from error
+    evaluation = graph = _legal(aten, roles, wrapper, batch)
+    tensors = roles.tensors(aten)
+    if is_training(model):
+        with evaluating(model):
+            other = _trace(wrapper, batch)
+            _rename_constants(other)
+            seen = _Roles(other.graph, wrapper, batch)
+            evaluation = _legal(other, seen, wrapper, batch)
+            tensors = {**seen.tensors(other), **tensors}
     named = dict(model.named_parameters(remove_duplicate=False))
     assert wrapper.output_spec is not None
     return Captured(
         graph=graph,
-        tensors=roles.tensors(aten),
+        evaluation=evaluation,
+        tensors=tensors,
         aliases=roles.aliases(),
         inputs=tuple(roles.batch_names[0]),
         targets=tuple(roles.batch_names[1]),
@@ -171,6 +181,24 @@ def capture(model: nn.Module, example_batch: Batch, loss: Loss) -> Captured:
             name for name, p in named.items() if id(p) in wanted and name not in roles.aliases()
         ),
     )
+
+
+def _legal(
+    aten: torch.fx.GraphModule, roles: _Roles, wrapper: _WithLoss, batch: tuple[Any, Any]
+) -> Graph:
+    try:
+        return legalize(aten, roles.inputs, roles.gradients, roles.outputs, roles.buffers)
+    except NotImplementedError as error:
+        raise unknown_ops_error(wrapper, batch, {}, detail=str(error)) from error
+
+
+def _rename_constants(module: torch.fx.GraphModule) -> None:
+    """Constants of the eval-mode graph keep apart from those of the joint graph."""
+    for node in module.graph.find_nodes(op="get_attr"):
+        name = str(node.target)
+        if "." not in name and not name.startswith(_EVALUATION):
+            setattr(module, _EVALUATION + name, getattr(module, name))
+            node.target = _EVALUATION + name
 
 
 @contextlib.contextmanager
@@ -241,14 +269,21 @@ class _Roles:
                 self.inputs[node] = self._name(described.target)
             elif isinstance(described, PlainAOTInput):
                 self.inputs[node] = flat_names[described.idx]
+        self._read_outputs(graph.output_node())
+
+    def _read_outputs(self, out: Node) -> None:
         self.gradients: dict[str, list[Node]] = {}
+        self.buffers: dict[str, Node] = {}
         self.outputs: list[Node] = []
-        out = graph.output_node()
         for value, described in zip(out.args[0], out.meta["desc"], strict=True):  # type: ignore[arg-type]
             if isinstance(described, GradAOTOutput) and isinstance(value, Node):
                 owner = described.grad_of
                 if isinstance(owner, ParamAOTInput):
                     self.gradients.setdefault(self._name(owner.target), []).append(value)
+            elif isinstance(described, InputMutationAOTOutput) and isinstance(value, Node):
+                changed = described.mutated_input
+                if isinstance(changed, BufferAOTInput):
+                    self.buffers[self._name(changed.target)] = value
             elif isinstance(described, PlainAOTOutput):
                 self.outputs.append(value)
 

@@ -21,6 +21,7 @@ def legalize(
     inputs: Mapping[Node, str],
     gradients: Mapping[str, Sequence[Node]],
     outputs: Sequence[Node],
+    buffers: Mapping[str, Node] | None = None,
 ) -> Graph:
     """The IR graph of an ATen joint graph.
 
@@ -30,6 +31,7 @@ def legalize(
             loss's tangent, one.
         gradients: the ATen values that add up to each parameter's gradient.
         outputs: the loss, then the model's outputs.
+        buffers: the new contents of each buffer that the model writes.
 
     Raises:
         NotImplementedError: an op, or a form of one, that the vocabulary lacks; says which.
@@ -40,6 +42,7 @@ def legalize(
     if missing:
         raise NotImplementedError("; ".join(missing))
     to = Legalizer(Graph())
+    written = buffers or {}
     values: dict[Node, Value] = {}
     named: dict[str, Node] = {}
     for node in module.graph.nodes:
@@ -47,7 +50,7 @@ def legalize(
         if node.op == "placeholder":
             name = inputs.get(node)
             if name not in named:
-                named[name or ""] = _placeholder(to, node, name)
+                named[name or ""] = _placeholder(to, node, name, written)
             values[node] = named[name or ""]
         elif node.op == "get_attr":
             constant = torch.fx.graph_module._get_attr(module, str(node.target))  # noqa: SLF001
@@ -56,10 +59,12 @@ def legalize(
         elif node.op == "call_function":
             values[node] = _call(to, node, values)
     loss, *rest = outputs
+    updates = [to.emit("update", named[name], values[node]) for name, node in written.items()]
     found = Outputs(
         loss=values[loss],
         outputs=tuple(values[node] for node in rest),
         gradients={name: _total(to, [values[n] for n in ns]) for name, ns in gradients.items()},
+        updates=(*updates, *to.advanced()),
     )
     set_outputs(to.graph, found)
     drop_dead(to.graph)
@@ -83,12 +88,12 @@ def _placeholders_first(graph: Graph) -> None:
             first.prepend(node)
 
 
-def _placeholder(to: Legalizer, node: Node, name: str | None) -> Value:
+def _placeholder(to: Legalizer, node: Node, name: str | None, written: Mapping[str, Node]) -> Value:
     value = node.meta["val"]
     if name is None:
         return to.emit("full", tuple(value.shape), 1.0, "f32")
     typed = TensorType(tuple(value.shape), DType.of(value.dtype))
-    return placeholder(to.graph, name, typed, _role(node, name))
+    return placeholder(to.graph, name, typed, Role.STATE if name in written else _role(node, name))
 
 
 def _role(node: Node, name: str) -> Role:

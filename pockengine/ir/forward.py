@@ -7,16 +7,18 @@ from torch.fx import Graph, Node
 from pockengine.ir.graph import ancestors, calls, outputs_of
 from pockengine.ir.verify import base_of
 
+_SMALL = ("pack_bits", "max_pool2d_index")  # made of forward values, and smaller
+
 
 def forward_values(graph: Graph) -> set[Node]:
     """What the forward pass computes.
 
-    The loss and the outputs with all that they need; and what passes left for the forward pass to
-    make out of it so that the backward pass keeps less: packed masks, and copies of slices of
+    The loss and the outputs with all that they need; and what is made out of it so that the
+    backward pass keeps less: packed masks, the taps that pooling chose, and copies of slices of
     forward values.
     """
     found = outputs_of(graph)
     head = () if found.loss is None else (found.loss,)
-    forward = ancestors((*head, *found.outputs, *calls(graph, "pack_bits")))
+    forward = ancestors((*head, *found.outputs, *calls(graph, *_SMALL)))
     kept = [node for node in calls(graph, "copy") if base_of(node.args[0]) in forward]
     return forward | ancestors(tuple(kept))

@@ -20,6 +20,7 @@ from pockengine.lower.elementwise import STORED
 from pockengine.lower.kernel import form_of
 from pockengine.lower.map_kernel import map_body, pack_body, scatter_body
 from pockengine.lower.nest import Buffer
+from pockengine.lower.pool_kernel import pool_body
 from pockengine.lower.reduce_kernel import reduce_body
 from pockengine.lower.rows_kernel import rows_body
 from pockengine.lower.stencil_kernel import stencil_body
@@ -39,6 +40,7 @@ _BY_LANES: dict[str, Callable[[Graph, Mapping[Node, Buffer], int], Work]] = {
 _BY_TILES: dict[str, Callable[[Graph, Mapping[Node, Buffer], TileParameters], Work]] = {
     "contract": contract_body,
     "stencil": stencil_body,
+    "pool": pool_body,
 }
 
 

@@ -127,6 +127,7 @@ FLOAT_ROWS: dict[str, Row] = {
     "ne": differs,
 }
 INTEGER_ROWS: dict[str, Row] = {
+    "abs": lambda x: tirx.Select(x < tirx.Sub(x, x), tirx.Sub(tirx.Sub(x, x), x), x),
     "neg": lambda x: tirx.Sub(tirx.Sub(x, x), x),
     "maximum": _integer_max,
     "minimum": _integer_min,

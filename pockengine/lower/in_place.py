@@ -111,6 +111,8 @@ class _Walk:
 def _walk(nodes: Sequence[Node]) -> _Walk | None:
     """The element-by-element part of a kernel; None if there is none, or not in one order."""
     inside = set(nodes)
+    if any(kind_of(node) is Kind.STENCIL for node in nodes):
+        return None
     anchors = [node for node in nodes if kind_of(node) is Kind.CONTRACT]
     upstream = _ancestors(anchors, inside)
     rest = [node for node in nodes if node not in upstream]

@@ -163,13 +163,15 @@ def _is_stored(node: Node, inside: set[Node], yielded: set[Node]) -> bool:
 
 
 def form_of(graph: Graph) -> str:
-    """The loops of a kernel: contract, stencil, rows, reduce, map, or the op that stands alone."""
+    """The loops of a kernel: contract, stencil, pool, rows, reduce, map, or a lone op."""
     form = "map"
     for node in calls(graph):
         kind = kind_of(node)
         if kind is Kind.CONTRACT:
             dense = op_name(node) == "matmul" or not is_depthwise(node)
             return "contract" if dense else "stencil"
+        if kind is Kind.STENCIL:
+            return "pool"
         if op_name(node) in ("scatter_rows", "pack_bits", "cat"):
             return op_name(node)
         if kind is Kind.REDUCE:

@@ -16,7 +16,7 @@ from pockengine.lower.gather import Reduction, gather
 from pockengine.lower.math import is_nan
 from pockengine.lower.nest import Expr, Stmt
 from pockengine.lower.sliding import Pool
-from pockengine.lower.window import Sweep
+from pockengine.lower.window import Adaptive, Sweep
 
 PixelValue = Callable[[Expr, Expr, Expr, Expr, int], Expr]
 """(n, h, w, c0, lanes) -> vector of ``lanes`` channels of a pixel."""
@@ -192,8 +192,12 @@ def _count(shape: Pool, h: Expr, w: Expr, *, count_padding: bool, divisor: int |
     return tirx.Cast("float32", rows * _reach(shape.columns, w, count_padding=count_padding))
 
 
-def _reach(sweep: Sweep, at: Expr, *, count_padding: bool) -> Expr:
+def _reach(sweep: Sweep | Adaptive, at: Expr, *, count_padding: bool) -> Expr:
     """How many elements of window ``at`` exist along one axis; pooling windows are not dilated."""
+    if isinstance(sweep, Adaptive):
+        start = tirx.truncdiv(at * sweep.size, nest.const(sweep.windows))
+        last = (at + 1) * sweep.size + (sweep.windows - 1)
+        return tirx.truncdiv(last, nest.const(sweep.windows)) - start
     begin = at * sweep.stride - sweep.padding
     limit = sweep.size + sweep.padding if count_padding else sweep.size
     end = tirx.min(begin + sweep.kernel, nest.const(limit))

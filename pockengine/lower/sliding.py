@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Generic, TypeVar
 
-from pockengine.lower.window import Axis, Sweep
+from pockengine.lower.window import Adaptive, Axis, Sweep
 
 UNROLLED_TAPS = 12
 """Most taps of a window whose code is written out; more are looped over by row."""
@@ -79,7 +80,8 @@ class Gather:
     @property
     def unrolled(self) -> bool:
         """Whether the code of all taps is written out."""
-        return _most_taps(self.rows) * _most_taps(self.columns) <= UNROLLED_TAPS
+        few = _most_taps(self.rows) * _most_taps(self.columns) <= UNROLLED_TAPS
+        return few or not self.rows.is_regular
 
     @property
     def groups(self) -> ChannelGroups:
@@ -104,8 +106,11 @@ class Gather:
         return self.batch * self.bands * self.groups.count
 
 
+_Windows = TypeVar("_Windows", Sweep, Sweep | Adaptive)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sliding:
+class Sliding(Generic[_Windows]):
     """A window that slides over images, and the processor's vectors.
 
     Attributes:
@@ -119,8 +124,8 @@ class Sliding:
 
     batch: int
     channels: int
-    rows: Sweep
-    columns: Sweep
+    rows: _Windows
+    columns: _Windows
     lanes: int
     registers: int = 32
 
@@ -149,7 +154,7 @@ class Sliding:
         )
 
 
-class Depthwise(Sliding):
+class Depthwise(Sliding[Sweep]):
     """A depthwise convolution with channel multiplier 1; see `pockengine.lower.depthwise`."""
 
     __slots__ = ()
@@ -176,7 +181,7 @@ class Depthwise(Sliding):
         return ChannelGroups(channels=self.channels, lanes=self.lanes, most=max(1, most))
 
 
-class Pool(Sliding):
+class Pool(Sliding[Sweep | Adaptive]):
     """A pooling; see `pockengine.lower.pooling`.
 
     ``windows`` of the sweeps is the size of the output, so ceil_mode is only a larger number there.

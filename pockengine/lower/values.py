@@ -15,6 +15,7 @@ from pockengine.ir.ops import Kind
 from pockengine.ir.types import DType
 from pockengine.ir.verify import base_of
 from pockengine.lower import elementwise
+from pockengine.lower.draws import uniform
 from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, held, prefetch, splat
 
 
@@ -228,6 +229,21 @@ class Values:
         if index.axis == axis and index.lanes > 1:
             return tirx.Ramp(place, const(1), index.lanes)
         return splat(place, index.lanes)
+
+    def _uniform(self, node: Node, index: Index) -> Expr:
+        seed, step = (self.value(operand, Index(())) for operand in node.all_input_nodes)
+        shape = type_of(node).shape
+        element: Expr = splat(const(0), index.lanes)
+        for axis, (place, extent) in enumerate(zip(index.place, shape, strict=True)):
+            if index.lanes > 1 and axis == index.axis:
+                place = tirx.Ramp(place, const(1), index.lanes)  # noqa: PLW2901
+            else:
+                place = splat(place, index.lanes)  # noqa: PLW2901
+            element = element * splat(const(extent), index.lanes) + place
+        stream: Any = node.args[3]
+        if self.inline:
+            raise NotImplementedError("random numbers have no expression without statements")
+        return uniform(self._bind(element), seed, step, stream, index.lanes, self._bind)
 
     def _cast(self, node: Node, index: Index) -> Expr:
         source = node.args[0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil
+from math import ceil, gcd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,60 @@ class Sweep:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adaptive:
+    """Windows [floor(i size / windows), ceil((i + 1) size / windows)) along one axis.
+
+    Attributes:
+        size: elements of the input.
+        windows: size of the output.
+    """
+
+    size: int
+    windows: int
+
+    @property
+    def kernel(self) -> int:
+        """Most taps of a window."""
+        return max(len(taps) for taps in self.forward().phases)
+
+    def forward(self) -> Axis:
+        """Window o reads its elements in order."""
+        phases = [
+            tuple(Tap(k, at) for k, at in enumerate(_covered(i, self.size, self.windows)))
+            for i in range(self._periods(self.windows))
+        ]
+        return self._axis(self.windows, self.size, phases)
+
+    def gradient(self) -> Axis:
+        """An element reads the windows that cover it: again adaptive, the sizes exchanged."""
+        phases = [
+            tuple(
+                Tap(element - i * self.size // self.windows, i)
+                for i in _covered(element, self.windows, self.size)
+            )
+            for element in range(self._periods(self.size))
+        ]
+        return self._axis(self.size, self.windows, phases)
+
+    def _periods(self, extent: int) -> int:
+        return extent // gcd(self.size, self.windows)
+
+    def _axis(self, outputs: int, inputs: int, phases: list[tuple[Tap, ...]]) -> Axis:
+        return Axis(
+            outputs=outputs,
+            inputs=inputs,
+            period=self._periods(outputs),
+            stride=self._periods(inputs),
+            phases=tuple(phases),
+        )
+
+
+def _covered(index: int, size: int, windows: int) -> range:
+    """The elements of an adaptive window."""
+    return range(index * size // windows, -(-(index + 1) * size // windows))
+
+
 @dataclass(frozen=True, slots=True)
 class Tap:
     """One tap of a phase: its index in the window, and the offset of what it reads."""
@@ -83,8 +137,8 @@ class Axis:
         inputs: elements that are read.
         period: outputs that q counts.
         stride: inputs that q counts.
-        phases: the taps of each of the ``period`` phases, in order of their index. Their indices
-            and their offsets are arithmetic progressions.
+        phases: the taps of each of the ``period`` phases, in order. Of a convolution,
+            their indices and their offsets are arithmetic progressions.
     """
 
     outputs: int
@@ -92,6 +146,14 @@ class Axis:
     period: int
     stride: int
     phases: tuple[tuple[Tap, ...], ...]
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether all taps' indices and offsets are arithmetic progressions."""
+        return all(
+            len({(b.index - a.index, b.offset - a.offset) for a, b in pairwise(taps)}) <= 1
+            for taps in self.phases
+        )
 
     def periods(self) -> int:
         """The number of q."""

@@ -122,7 +122,8 @@ class _Writer:
             chosen = settings(self.optimizer, name)
             value = _RULES[type(self.optimizer)](self, name, target, gradient, chosen)
             self.update(target, value)
-        return Outputs(self.found.loss, self.found.outputs, {}, tuple(self.updates))
+        updates = (*self.found.updates, *self.updates)
+        return Outputs(self.found.loss, self.found.outputs, {}, updates)
 
     def emit(self, op: str, *args: Argument) -> Node:
         """Append a call."""

@@ -27,17 +27,22 @@ Order: TypeAlias = tuple[int, ...]
 Wish: TypeAlias = tuple[int, Order]  # how strong it is, and the order
 _ACTIVATION: Order = (0, 2, 3, 1)  # (N, C, H, W) stored as NHWC
 _WEIGHT: Order = (2, 3, 1, 0)  # (O, I, R, S) stored as RSIO
-# the order a convolution wants each operand in, and gives its result
-_CONVOLUTION: dict[str, tuple[Order, Order, Order]] = {
+# the order a convolution or pooling wants each operand in, and gives its result
+_CONVOLUTION: dict[str, tuple[Order, Order | None, Order]] = {
     "conv2d": (_ACTIVATION, _WEIGHT, _ACTIVATION),
     "conv2d_input_grad": (_ACTIVATION, _WEIGHT, _ACTIVATION),
     "conv2d_weight_grad": (_ACTIVATION, _ACTIVATION, _WEIGHT),
+    "max_pool2d": (_ACTIVATION, None, _ACTIVATION),
+    "max_pool2d_index": (_ACTIVATION, None, _ACTIVATION),
+    "max_pool2d_input_grad": (_ACTIVATION, _ACTIVATION, _ACTIVATION),
+    "avg_pool2d": (_ACTIVATION, None, _ACTIVATION),
+    "avg_pool2d_input_grad": (_ACTIVATION, None, _ACTIVATION),
 }
 _FOLLOWS = (Kind.MAP, Kind.MOVE)
 
 
 def choose_layout(graph: Graph, orders: Mapping[str, Order] | None = None) -> Graph:
-    """Store convolutions channels-last, weights as their first reader wants them, the rest alike.
+    """Store images channels-last, weights as their first reader wants them, the rest alike.
 
     A value's order is what its readers want, told backwards through elementwise ops and permutes;
     where nobody cares it follows its operands. A reshape that its source's order forbids, and
@@ -114,7 +119,7 @@ def _wishes(user: Node, node: Node, wanted: Mapping[Node, Order], *, updates: bo
 def _of_convolution(user: Node, node: Node, wanted: Mapping[Node, Order]) -> list[Wish]:
     del wanted
     operands = zip(user.args[:2], _CONVOLUTION[op_name(user)], strict=False)
-    return [(3, order) for operand, order in operands if operand is node]
+    return [(3, order) for operand, order in operands if operand is node and order]
 
 
 def _of_update(user: Node, node: Node, wanted: Mapping[Node, Order]) -> list[Wish]:

@@ -102,9 +102,18 @@ class _Builder:
             if kind_of(node) is not Kind.MAP or node in self.yielded or self._is_tail(node):
                 continue
             readers = self.readers[node]
-            if len(readers) == 1 and self._takes(readers[0], node, found):
+            if len(readers) != 1 or (op_name(node) == "uniform" and self._feeds(node, found)):
+                continue
+            if self._takes(readers[0], node, found):
                 found.add(node)
         return found
+
+    def _feeds(self, node: Node, delayed: set[Node]) -> bool:
+        """Whether what is computed inside its one reader ends up inside a contraction."""
+        reader = self.readers[node][0]
+        while reader in delayed:
+            reader = self.readers[reader][0]
+        return kind_of(reader) is Kind.CONTRACT
 
     def _takes(self, reader: Node, node: Node, delayed: set[Node]) -> bool:
         if reader in delayed:

@@ -21,6 +21,7 @@ _DENSE_FLOPS_PER_NS = 90.0
 _STENCIL_FLOPS_PER_NS = 20.0
 _CHEAP_NS = 0.02  # an element of an op that fuses with its reader
 _ELEMENTARY_NS = 0.15  # an element of an exponential and the like
+_DRAW_NS = 1.5  # a random number
 _REDUCE_NS = 0.1  # an element that a reduction reads
 _MOVE_NS = 0.1  # an element that comes from elsewhere
 _NS_PER_BYTE = 0.25  # what a byte that is kept through the step is worth
@@ -79,8 +80,16 @@ def _is_grouped(node: Node) -> bool:
     return op_name(node).startswith("conv2d") and bool(node.args[-1] != 1)
 
 
+def _pooling(node: Node) -> float:
+    bandwidth = get_target("host").memory_bytes_per_s
+    assert bandwidth is not None
+    return node_flops(node) / _STENCIL_FLOPS_PER_NS + node_bytes(node) / bandwidth * 1e9
+
+
 def _elementwise(node: Node) -> float:
     name = op_name(node)
+    if name == "uniform":
+        return type_of(node).size * _DRAW_NS
     each = _ELEMENTARY_NS if name in _ELEMENTARY else _CHEAP_NS
     return type_of(node).size * each
 
@@ -99,6 +108,6 @@ _RULES: dict[Kind, Callable[[Node], float]] = {
     Kind.MOVE: lambda node: _most_elements(node) * _MOVE_NS,
     Kind.REDUCE: _reduction,
     Kind.CONTRACT: _contraction,
-    Kind.STENCIL: _contraction,
+    Kind.STENCIL: _pooling,
     Kind.INDEX: lambda node: type_of(node).size * _MOVE_NS,
 }

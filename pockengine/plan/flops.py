@@ -14,6 +14,9 @@ from typing import Any
 from torch.fx import Graph, Node
 
 from pockengine.ir.graph import calls, is_op, op_name, outputs_of, placeholders, type_of
+from pockengine.ir.windows import Window, taps
+
+_PHILOX = 60  # ten rounds of two products and four exclusive ors, the number of a draw
 
 
 def _each(node: Node) -> int:
@@ -63,6 +66,26 @@ def _conv2d_weight_grad(node: Node) -> int:
     return 2 * type_of(_operand(node, 1)).size * prod(type_of(node).shape[1:])
 
 
+def _taps(rows: Window, columns: Window, image: tuple[int, ...]) -> int:
+    """Elements that the windows of an image read."""
+    along = zip((rows, columns), image[2:], strict=True)
+    return prod(sum(map(len, taps(window, extent))) for window, extent in along)
+
+
+def _pool(node: Node) -> int:
+    """An operation for each element of each window."""
+    image = type_of(_operand(node, 0)).shape
+    geometry: Any = node.args
+    return prod(image[:2]) * _taps(geometry[1], geometry[2], image)
+
+
+def _pool_input_grad(node: Node) -> int:
+    image = type_of(node).shape
+    geometry: Any = node.args
+    first = 3 if is_op(node, "max_pool2d_input_grad") else 2
+    return prod(image[:2]) * _taps(geometry[first], geometry[first + 1], image)
+
+
 def _times(count: int) -> Callable[[Node], int]:
     return lambda node: count * type_of(node).size
 
@@ -94,6 +117,9 @@ FLOPS: dict[str, Callable[[Node], int]] = {
     "batch_norm_weight_grad": _batch_norm_weight_grad,
     "take_rows": _none,
     "scatter_rows": _each_read,
+    **dict.fromkeys("max_pool2d max_pool2d_index avg_pool2d".split(), _pool),
+    **dict.fromkeys("max_pool2d_input_grad avg_pool2d_input_grad".split(), _pool_input_grad),
+    "uniform": _times(_PHILOX),
     "pack_bits": _none,
     "unpack_bits": _none,
     "update": _none,

@@ -24,6 +24,8 @@ _HEAD = """%x: f32[2x3] = input('x')
 %p: f32[2x3] = param('p')
 """
 _GEOMETRY = "(2, 2), (1, 1, 1, 0), (1, 1), 2"
+_WINDOWS = "(3, 2, 2, 0, 1), (3, 0, 0, 0, 0)"
+_POOLED = f"(5, 6), {_WINDOWS}"
 _FLOAT = "neg exp expm1 log log1p sqrt rsqrt tanh sigmoid erf sin cos abs sign floor round".split()
 _CALLS = {
     **{op: f"f32[2x3] = {op}(%x)" for op in _FLOAT},
@@ -52,6 +54,12 @@ _CALLS = {
     "batch_norm": "f32[2x4x5x6] = batch_norm(%image, %c, %c, %c, %c, 1e-05)",
     "batch_norm_input_grad": "f32[2x4x5x6] = batch_norm_input_grad(%image, %c, %c, 1e-05)",
     "batch_norm_weight_grad": "f32[4] = batch_norm_weight_grad(%image, %image, %c, %c, 1e-05)",
+    "uniform": "f32[2x3] = uniform(%scalar, %scalar, (2, 3), 1)",
+    "max_pool2d": f"f32[2x4x3x3] = max_pool2d(%image, {_WINDOWS})",
+    "max_pool2d_index": f"u8[2x4x3x3] = max_pool2d_index(%image, {_WINDOWS})",
+    "max_pool2d_input_grad": f"f32[2x8x5x6] = max_pool2d_input_grad(%grad, %taps, {_POOLED})",
+    "avg_pool2d": f"f32[2x4x3x3] = avg_pool2d(%image, {_WINDOWS}, True, 0)",
+    "avg_pool2d_input_grad": f"f32[2x8x5x6] = avg_pool2d_input_grad(%grad, {_POOLED}, False, 2)",
     "take_rows": "f32[2x3x3] = take_rows(%x, %few)",
     "scatter_rows": "f32[9x4] = scatter_rows(%rows, %few, 9)",
     "pack_bits": "u8[1x3] = pack_bits(%m, 0)",
@@ -62,6 +70,8 @@ _MORE = """%square: f32[2x2x4x4] = input('square')
 %few: i64[2x3] = input('few')
 %rows: f32[2x3x4] = input('rows')
 %bits: u8[2x3] = input('bits')
+%scalar: i64[] = input('scalar')
+%taps: u8[2x8x3x3] = input('taps')
 """
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pockengine.frontend.rules import (  # noqa: F401 - importing a family enters its rows
+    border,
     contract,
     create,
     elementwise,
     index,
     normalize,
+    pooling,
+    random,
     reduce,
     reverse,
     shape,

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import Graph, Node
 
-from pockengine.ir.graph import emit, type_of
-from pockengine.ir.types import DType
+from pockengine.ir.draws import SEED, STEP
+from pockengine.ir.graph import emit, placeholder, type_of
+from pockengine.ir.types import DType, Role, TensorType
 
 Value: TypeAlias = Any  # an IR node, a number, None or a tuple of these
 
@@ -20,10 +21,30 @@ class Legalizer:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.node: Node
+        self._draws = 0
+        self._generator: tuple[Node, Node] | None = None
 
     def emit(self, op: str, *args: Value, **kwargs: Value) -> Node:
         """Append a call of the vocabulary."""
         return emit(self.graph, op, *args, **kwargs)
+
+    def uniform(self, shape: tuple[int, ...]) -> Node:
+        """A draw of its own: float32 in [0, 1), other numbers in every step."""
+        if self._generator is None:
+            seed, step = (
+                placeholder(self.graph, name, TensorType((), DType.I64), Role.STATE)
+                for name in (SEED, STEP)
+            )
+            self._generator = seed, step
+        self._draws += 1
+        return self.emit("uniform", *self._generator, shape, self._draws - 1)
+
+    def advanced(self) -> tuple[Node, ...]:
+        """The update that takes random numbers to the next step, if there are any."""
+        if self._generator is None:
+            return ()
+        step = self._generator[1]
+        return (self.emit("update", step, self.emit("add", step, 1)),)
 
     @property
     def result(self) -> torch.Tensor:
