@@ -5,10 +5,14 @@ from __future__ import annotations
 from pockengine.frontend.rules import (  # noqa: F401 - importing a family enters its rows
     contract,
     create,
+    elementary,
     elementwise,
     index,
     normalize,
+    numbers,
+    order,
     reduce,
+    scatter,
     shape,
 )
 from pockengine.frontend.rules.table import RULES, Legalizer, Value

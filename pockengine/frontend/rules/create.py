@@ -26,12 +26,18 @@ def _scalar_tensor(to: Legalizer, value: float, **_: Value) -> Value:
     return _full(to, value)
 
 
-@rule("zeros_like.default", "zeros.default", "new_zeros.default")
+@rule("zeros_like.default", "zeros.default", "new_zeros.default", "_efficientzerotensor.default")
 def _zeros(to: Legalizer, *_: Value, **__: Value) -> Value:
     return _full(to, 0)
 
 
-@rule("empty_like.default", "empty.memory_format", "new_empty.default", "new_empty_strided.default")
+@rule(
+    "empty_like.default",
+    "empty.memory_format",
+    "empty_permuted.default",
+    "new_empty.default",
+    "new_empty_strided.default",
+)
 def _empty(to: Legalizer, *_: Value, **__: Value) -> Value:
     return _full(to, 0)  # whoever reads it has written it
 
