@@ -36,7 +36,7 @@ class Kind(Enum):
     UPDATE = "update"  # writes a parameter or state
 
 
-ALONE = frozenset("scatter_rows last_places sort_places cumsum pack_bits cat".split())
+ALONE = frozenset("scatter_rows last_places sort_places cumsum cumprod pack_bits cat".split())
 """Ops whose kernels hold nothing else."""
 
 
@@ -417,6 +417,12 @@ def sort_places(x: Tensor, axis: int, descending: bool) -> Tensor:
 def cumsum(x: Tensor, axis: int) -> Tensor:
     """Sums of the elements up to each along an axis."""
     return torch.cumsum(x, axis, dtype=x.dtype)
+
+
+@_op(Kind.INDEX)
+def cumprod(x: Tensor, axis: int) -> Tensor:
+    """Products of the elements up to each along an axis."""
+    return torch.cumprod(x, axis, dtype=x.dtype)
 
 
 # --- bits and updates ---------------------------------------------------------------------------

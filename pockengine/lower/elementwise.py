@@ -183,4 +183,6 @@ def apply(name: str, operands: Sequence[Expr], dtype: DType) -> Expr:
     return row(*operands)
 
 
-EXPENSIVE = frozenset("exp expm1 log log1p tanh sigmoid erf sin cos atan pow fmod div sqrt rsqrt".split())
+EXPENSIVE = frozenset(
+    "exp expm1 log log1p tanh sigmoid erf sin cos atan pow fmod div sqrt rsqrt".split()
+)

@@ -9,7 +9,7 @@ from typing import Any
 from torch.fx import Graph, Node
 from tvm import tirx
 
-from pockengine.ir.graph import calls, type_of
+from pockengine.ir.graph import calls, op_name, type_of
 from pockengine.lower import elementwise, math
 from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.loops import PIECE
@@ -32,12 +32,13 @@ from pockengine.lower.values import Index, Values
 from pockengine.lower.work import Work
 
 
-def cumsum_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
-    """Running sums along an axis; vectors along the last one where that is another."""
+def scan_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
+    """Running sums or products along an axis; vectors along the last one where that is another."""
     node = stored_outputs(graph)[0]
     source: Any = node.args[0]
     axis: Any = node.args[1]
     shape, dtype = type_of(node).shape, type_of(node).dtype
+    combine, neutral = (tirx.Add, 0) if op_name(node) == "cumsum" else (tirx.Mul, 1)
     last = len(shape) - 1
     outer = [a for a in range(len(shape)) if a not in (axis, last)]
     inside = frozenset(calls(graph))
@@ -52,12 +53,11 @@ def cumsum_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Wor
             place = {last: at, **places, axis: k}
             index = Index(tuple(place[a] for a in range(len(shape))), last, width)
             value = values.value(source, index)
-            made, found = held("sum", tirx.Add(load(total, const(0)), value))
+            made, found = held("sum", combine(load(total, const(0)), value))
             keep = tirx.BufferStore(total, found, [const(0)])
             return values.flushed(*made, keep, values.store(node, index, found))
 
-        zero = elementwise.constant(0, dtype, width)
-        start = tirx.BufferStore(total, zero, [const(0)])
+        start = tirx.BufferStore(total, elementwise.constant(neutral, dtype, width), [const(0)])
         return block(allocate(total), start, serial("k", shape[axis], term))
 
     def unit(number: Expr) -> Stmt:
@@ -123,9 +123,7 @@ def sort_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
 class _Line:
     """The places of one line of a sort, in the result's memory."""
 
-    def __init__(
-        self, node: Node, buffers: Mapping[Node, Buffer], inside: frozenset[Node]
-    ) -> None:
+    def __init__(self, node: Node, buffers: Mapping[Node, Buffer], inside: frozenset[Node]) -> None:
         self.node = node
         self.source: Any = node.args[0]
         self.axis: Any = node.args[1]

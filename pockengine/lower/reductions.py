@@ -41,7 +41,9 @@ class Reduction:
         value: Any = NEUTRAL[op_name(self.node)]
         if not self.dtype.is_float:
             bound_of = 2 ** (self.dtype.bits - 1) - 1
-            value = {"sum": 0, "prod": 1, "amax": -bound_of - 1, "amin": bound_of}[op_name(self.node)]
+            value = {"sum": 0, "prod": 1, "amax": -bound_of - 1, "amin": bound_of}[
+                op_name(self.node)
+            ]
         return elementwise.constant(value, self.dtype, lanes)
 
     def combine(self, a: Expr, b: Expr) -> Expr:

@@ -172,7 +172,7 @@ def _result_order(node: Node, wanted: dict[Node, Order]) -> Order | None:
         return _CONVOLUTION[op_name(node)][2]
     if op_name(node) == "scatter_rows":
         return (0, 1)  # whole rows are added
-    if op_name(node) in ("sort_places", "cumsum"):
+    if op_name(node) in ("sort_places", "cumsum", "cumprod"):
         return _row_major(node)
     if node in wanted:
         return wanted[node]

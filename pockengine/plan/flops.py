@@ -85,14 +85,16 @@ def _operand(node: Node, index: int) -> Node:
 
 
 FLOPS: dict[str, Callable[[Node], int]] = {
-    **dict.fromkeys("neg exp expm1 log log1p sqrt rsqrt tanh sigmoid erf sin cos atan".split(), _each),
+    **dict.fromkeys(
+        "neg exp expm1 log log1p sqrt rsqrt tanh sigmoid erf sin cos atan".split(), _each
+    ),
     **dict.fromkeys("abs sign floor round logical_not".split(), _each),
     **dict.fromkeys("add sub mul div pow fmod quotient maximum minimum".split(), _each),
     **dict.fromkeys("bitand bitor bitxor".split(), _each),
     **dict.fromkeys("eq ne lt le gt ge logical_and logical_or where cast".split(), _each),
     **dict.fromkeys("copy full iota".split(), _none),
     **dict.fromkeys("reshape permute expand slice pad cat".split(), _none),
-    **dict.fromkeys("sum amax amin prod cumsum".split(), _each_read),
+    **dict.fromkeys("sum amax amin prod cumsum cumprod".split(), _each_read),
     "matmul": _matmul,
     "conv2d": _conv2d,
     "conv2d_input_grad": _conv2d_input_grad,

@@ -35,12 +35,16 @@ ATTENTION: dict[str, Case] = {
     "attention causal": case(_attend(is_causal=True), *_QKV),
     "attention causal square": case(_attend(is_causal=True), *[(1, 2, 5, 8)] * 3),
     "attention boolean mask": case(_attend(), *_QKV, _SEEN),
-    "attention mask of a batch": case(_attend(), *_QKV, _SEEN[None, None].expand(2, 1, 5, 6).clone()),
+    "attention mask of a batch": case(
+        _attend(), *_QKV, _SEEN[None, None].expand(2, 1, 5, 6).clone()
+    ),
     "attention mask of keys": case(_attend(), *_QKV, _SEEN[:1][None, None]),
     "attention float mask": case(_attend(), *_QKV, (5, 6)),
     "attention float mask of heads": case(_attend(), *_QKV, (2, 1, 6)),
     "attention float mask of -inf": case(
-        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, torch.zeros(5, 6).masked_fill(~m, -torch.inf)),
+        lambda q, k, v, m: F.scaled_dot_product_attention(
+            q, k, v, torch.zeros(5, 6).masked_fill(~m, -torch.inf)
+        ),
         *_QKV,
         _SEEN[:1].expand(5, 6).clone(),
     ),
@@ -66,7 +70,9 @@ ATTENTION: dict[str, Case] = {
         lambda x, m: m(x, x, x, average_attn_weights=False), (2, 5, 8), modules=[_multihead()]
     ),
     "MultiheadAttention, bias and zero": case(
-        lambda x, m: m(x, x, x)[0], (2, 5, 8), modules=[_multihead(add_bias_kv=True, add_zero_attn=True)]
+        lambda x, m: m(x, x, x)[0],
+        (2, 5, 8),
+        modules=[_multihead(add_bias_kv=True, add_zero_attn=True)],
     ),
     "MultiheadAttention, sequence first": case(
         lambda x, m: m(x, x, x, need_weights=False, is_causal=True, attn_mask=_CAUSAL)[0],

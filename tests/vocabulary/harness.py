@@ -54,6 +54,7 @@ class Cases(nn.Module):
         self.given: list[Tensor] = []
         self.place: dict[tuple[int, int], int] = {}
         self.names: list[str] = []
+        self.unused = nn.Parameter(torch.zeros(1))
         for number, each in enumerate(table.values()):
             for index, operand in enumerate(each.operands):
                 self._enter(number, index, operand, as_buffers)
@@ -71,15 +72,18 @@ class Cases(nn.Module):
             self.place[number, index] = len(self.given)
             self.given.append(tensor)
 
+    def _own(self, number: int, index: int) -> Tensor:
+        """A parameter or buffer; integers of a model without float inputs still train something."""
+        found: Tensor = getattr(self, f"operand_{number}_{index}")
+        return found
+
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         """The tensors of all cases; ``given`` are the integer and boolean operands."""
         found: list[Tensor] = []
         self.names = []
         for number, (name, each) in enumerate(self.table.items()):
             operands = [
-                given[self.place[number, i]]
-                if (number, i) in self.place
-                else getattr(self, f"operand_{number}_{i}")
+                given[self.place[number, i]] if (number, i) in self.place else self._own(number, i)
                 for i in range(len(each.operands))
             ]
             modules = [getattr(self, f"module_{number}_{i}") for i in range(len(each.modules))]
@@ -87,7 +91,7 @@ class Cases(nn.Module):
             results = result if isinstance(result, (tuple, list)) else (result,)
             found += results
             self.names += [name] * len(results)
-        return tuple(found)
+        return (*found, self.unused * 2)
 
 
 def weighted(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
@@ -112,7 +116,7 @@ def check(table: Mapping[str, Case], *, as_buffers: bool = False) -> list[str]:
     wrong: list[str] = []
     with pe.compile(model, (given, target), loss=weighted, optimizer=pe.SGD()) as trainer:
         loss, outputs = trainer.evaluate(given, target)
-        for name, mine, theirs in zip(eager.names or model.names, outputs, eager(*given)):
+        for name, mine, theirs in zip(model.names, outputs, eager(*given), strict=False):
             wrong += _differs(f"{name}: output", torch.as_tensor(mine), theirs.detach())
         steps = torch.optim.SGD([p for p in eager.parameters() if p.requires_grad], lr=_LR)
         for step in range(_STEPS):
@@ -126,7 +130,7 @@ def check(table: Mapping[str, Case], *, as_buffers: bool = False) -> list[str]:
         state = trainer.state_dict()
     labels = list(table)
     for name, parameter in eager.named_parameters():
-        label = labels[int(name.split("_")[1])]
+        label = labels[int(name.split("_")[1])] if "_" in name else "nothing"
         wrong += _differs(f"{label}: {name}", state[name], parameter.detach())
     return wrong
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pockengine.frontend.rules import (  # noqa: F401 - importing a family enters its rows
     contract,
     create,
+    diagonal,
     elementary,
     elementwise,
     index,

@@ -44,7 +44,9 @@ def _log10(to: Legalizer, x: Node) -> Value:
 def _cosh(to: Legalizer, x: Node) -> Value:
     root = to.emit("exp", to.emit("mul", to.emit("abs", _real(to, x)), 0.5))
     half = to.emit("mul", root, 0.5)  # exp(|x|) / 2 without overflow
-    return to.emit("add", to.emit("mul", half, root), to.emit("div", 0.5, to.emit("mul", root, root)))
+    return to.emit(
+        "add", to.emit("mul", half, root), to.emit("div", 0.5, to.emit("mul", root, root))
+    )
 
 
 @rule("sinh.default")
@@ -136,7 +138,7 @@ def _hypot(to: Legalizer, a: Node, b: Node) -> Value:
 
 
 @rule("rrelu_with_noise_functional.default", "rrelu_with_noise.default")
-def _rrelu(  # noqa: PLR0913, PLR0917 - ATen's arguments
+def _rrelu(
     to: Legalizer,
     x: Node,
     noise: Node,
@@ -152,7 +154,7 @@ def _rrelu(  # noqa: PLR0913, PLR0917 - ATen's arguments
 
 
 @rule("rrelu_with_noise_backward.default")
-def _rrelu_backward(  # noqa: PLR0913, PLR0917 - ATen's arguments
+def _rrelu_backward(
     to: Legalizer,
     grad: Node,
     x: Node,

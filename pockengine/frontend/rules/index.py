@@ -79,9 +79,7 @@ def _put_mask(
     return to.emit("where", mask, to.emit("add", x, value) if accumulate else value, x)
 
 
-def _checked(
-    to: Legalizer, x: Node, indices: Sequence[Node | None]
-) -> list[Node | None]:
+def _checked(to: Legalizer, x: Node, indices: Sequence[Node | None]) -> list[Node | None]:
     """Indices as numbers from 0.
 
     Raises:
@@ -126,6 +124,34 @@ def _numbers(
         else:
             coordinates.append(first + others.index(axis))
     return numbered(to, out, shape[:axes], coordinates), axes
+
+
+@rule("put.default")
+def _put(to: Legalizer, x: Node, index: Node, values: Node, accumulate: bool = False) -> Value:
+    shape, count = type_of(x).shape, type_of(x).size
+    flat = to.reshape(x, (count,))
+    places = to.reshape(index, (type_of(index).size,))
+    number = checked(to, places, count, wraps=True)
+    rows = to.reshape(values, (type_of(index).size,))
+    if accumulate:
+        total = to.emit("add", flat, sum_into(to, rows, number, (count,), 1))
+    else:
+        total = write_into(to, flat, rows, number, 1)
+    return to.reshape(total, shape)
+
+
+@rule("unfold.default")
+def _unfold(to: Legalizer, x: Node, axis: int, size: int, step: int) -> Value:
+    shape = type_of(x).shape
+    if not shape:
+        return to.reshape(x, (size,))
+    axis = axis_of(axis, len(shape))
+    count = to.shape[axis]
+    windows = to.emit("mul", to.emit("iota", (count, 1), 0), step)
+    places = to.emit("add", windows, to.emit("iota", (1, size), 1))
+    taken = _taken(to, x, [*[None] * axis, places])
+    rest = range(axis + 2, len(shape) + 1)
+    return to.permute(taken, (*range(axis + 1), *rest, axis + 1))
 
 
 @rule("flip.default")

@@ -6,9 +6,9 @@ from math import inf
 
 from torch.fx import Node
 
-from pockengine.frontend.rules.elementwise import promoted
+from pockengine.frontend.rules.places import bind
 from pockengine.frontend.rules.table import Legalizer, Rule, Value, rule
-from pockengine.ir.graph import type_of
+from pockengine.ir.graph import is_op, type_of
 from pockengine.ir.types import DType
 
 
@@ -158,8 +158,7 @@ def has_sign(to: Legalizer, x: Node) -> Node:
     if not type_of(x).dtype.is_float:
         return to.emit("lt", x, 0)
     is_zero = to.emit("eq", x, 0.0)
-    below = to.emit("lt", to.emit("where", is_zero, to.emit("div", 1.0, x), x), 0.0)
-    return below
+    return to.emit("lt", to.emit("where", is_zero, to.emit("div", 1.0, x), x), 0.0)
 
 
 @rule("copysign.Tensor", "copysign.Scalar")
@@ -185,15 +184,12 @@ rule("fmin.default")(_ignoring_nan("minimum"))
 
 @rule("_assert_async.msg", "_assert_async.default", "_assert_scalar.default")
 def _assert_async(to: Legalizer, condition: Node, *_: Value) -> Value:
+    del to  # nothing is computed
     bound_by(condition)
-    return None
 
 
 def bound_by(condition: Node) -> None:
     """Turn ``amin(x) >= low`` and ``amax(x) < high`` into bounds of the input that x comes from."""
-    from pockengine.frontend.rules.places import bind  # noqa: PLC0415 - places needs remainder
-    from pockengine.ir.graph import is_op  # noqa: PLC0415
-
     if not is_op(condition, "ge", "lt") or not isinstance(condition.args[1], int):
         return
     extremum = condition.args[0]
@@ -204,6 +200,3 @@ def bound_by(condition: Node) -> None:
         whole = 2**62
         low, high = (number, whole) if is_op(condition, "ge") else (-whole, number)
         bind(source, low, high)
-
-
-__all__ = ["bound_by", "has_sign", "is_nan", "promoted", "remainder", "trunc"]

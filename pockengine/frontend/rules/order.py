@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch.fx import Node
 
+from pockengine.frontend.rules.elementwise import promoted
 from pockengine.frontend.rules.places import numbered, take
 from pockengine.frontend.rules.reduce import with_place
 from pockengine.frontend.rules.table import Legalizer, Value, axis_of, rule
@@ -48,7 +49,7 @@ def _sort_stable(
 
 
 @rule("topk.default")
-def _topk(  # noqa: PLR0913, PLR0917 - ATen's arguments
+def _topk(
     to: Legalizer, x: Node, k: int, axis: int = -1, largest: bool = True, in_order: bool = True
 ) -> Value:
     del in_order  # always
@@ -57,16 +58,28 @@ def _topk(  # noqa: PLR0913, PLR0917 - ATen's arguments
 
 @rule("kthvalue.default")
 def _kthvalue(to: Legalizer, x: Node, k: int, axis: int = -1, keep: bool = False) -> Value:
-    return _nth(to, x, axis, k - 1, keep=keep)
+    del keep  # the result's shape says it
+    return _nth(to, x, axis, k - 1)
 
 
 @rule("median.dim")
 def _median(to: Legalizer, x: Node, axis: int, keep: bool = False) -> Value:
     extent = type_of(x).shape[axis] if type_of(x).shape else 1
-    return _nth(to, x, axis, (extent - 1) // 2, keep=keep)
+    del keep  # the result's shape says it
+    return _nth(to, x, axis, (extent - 1) // 2)
 
 
-def _nth(to: Legalizer, x: Node, axis: int, place: int, *, keep: bool) -> Value:
+@rule("median.default")
+def _median_of_all(to: Legalizer, x: Node) -> Value:
+    count = type_of(x).size
+    values, _ = _sorted(to, to.reshape(x, (count,)), 0, None, descending=False)
+    place = (count - 1) // 2
+    middle = to.reshape(to.emit("slice", values, 0, place, place + 1), ())
+    last = to.reshape(to.emit("slice", values, 0, count - 1, count), ())  # NaN is the largest
+    return to.emit("where", to.emit("ne", last, last), last, middle)
+
+
+def _nth(to: Legalizer, x: Node, axis: int, place: int) -> Value:
     values, places = _sorted(to, x, axis, None, descending=False)
     if not type_of(x).shape:
         return values, places
@@ -77,7 +90,43 @@ def _nth(to: Legalizer, x: Node, axis: int, place: int, *, keep: bool) -> Value:
 
 @rule("cumsum.default")
 def _cumsum(to: Legalizer, x: Node, axis: int, **_: Value) -> Value:
+    return _scan(to, "cumsum", x, axis)
+
+
+@rule("cumprod.default")
+def _cumprod(to: Legalizer, x: Node, axis: int, **_: Value) -> Value:
+    return _scan(to, "cumprod", x, axis)
+
+
+def _scan(to: Legalizer, op: str, x: Node, axis: int) -> Value:
     x = to.cast(x, to.dtype)
     if not type_of(x).shape:
         return x
-    return to.emit("cumsum", x, axis_of(axis, len(type_of(x).shape)))
+    return to.emit(op, x, axis_of(axis, len(type_of(x).shape)))
+
+
+@rule("bucketize.Tensor")
+def _bucketize(
+    to: Legalizer, x: Node, boundaries: Node, *, out_int32: bool = False, right: bool = False
+) -> Value:
+    del out_int32
+    return _insertion_places(to, boundaries, x, right=right)
+
+
+@rule("searchsorted.Tensor")
+def _searchsorted(
+    to: Legalizer, boundaries: Node, x: Node, *, right: bool = False, **how: Value
+) -> Value:
+    if how.get("sorter") is not None or how.get("side") not in (None, "left", "right"):
+        raise NotImplementedError("searchsorted with a sorter")
+    return _insertion_places(to, boundaries, x, right=right or how.get("side") == "right")
+
+
+def _insertion_places(to: Legalizer, boundaries: Node, x: Node, *, right: bool) -> Node:
+    """How many boundaries (..., n) lie below each element of x, or not above it."""
+    dtype = promoted(boundaries, x)
+    *lead, count = type_of(boundaries).shape
+    line = to.reshape(to.cast(boundaries, dtype), (*lead, *(1,) * bool(lead), count))
+    column = to.reshape(to.cast(x, dtype), (*type_of(x).shape, 1))
+    below = to.cast(to.emit("le" if right else "lt", line, column), to.dtype)
+    return to.emit("sum", below, (len(type_of(below).shape) - 1,))

@@ -116,7 +116,7 @@ def sum_into(to: Legalizer, rows: Node, number: Node, shape: tuple[int, ...], ax
 
 
 def write_into(to: Legalizer, x: Node, rows: Node | float, number: Node, axes: int) -> Node:
-    """X with rows written at numbers in its first ``axes`` axes; of equal numbers the last counts."""
+    """X with rows written at numbers in its first ``axes`` axes; of equal ones the last counts."""
     shape, count = type_of(x).shape, type_of(number).size
     if not count or not type_of(x).size:
         return x

@@ -94,12 +94,16 @@ def _prod(to: Legalizer, x: Node, axis: int | None = None, keep: bool = False, *
 
 @rule("any.default", "any.dim", "any.dims")
 def _any(to: Legalizer, x: Node, axes: Value = None, keep: bool = False) -> Value:
+    if not type_of(x).size:
+        return to.emit("full", to.shape, False, "bool")
     ones = to.emit("cast", to.emit("ne", x, 0), "f32")
     return to.emit("gt", to.emit("amax", ones, _axes(x, axes), keep), 0.0)
 
 
 @rule("all.default", "all.dim", "all.dims")
 def _all(to: Legalizer, x: Node, axes: Value = None, keep: bool = False) -> Value:
+    if not type_of(x).size:
+        return to.emit("full", to.shape, True, "bool")
     ones = to.emit("cast", to.emit("ne", x, 0), "f32")
     return to.emit("gt", to.emit("amin", ones, _axes(x, axes), keep), 0.0)
 

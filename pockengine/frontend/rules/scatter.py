@@ -67,7 +67,9 @@ class _Places:
 
     def source(self, values: Node) -> Node:
         """The part of the values that the index has places for."""
-        values = self.to.reshape(self.to.cast(values, type_of(self.x).dtype), type_of(values).shape or (1,))
+        values = self.to.reshape(
+            self.to.cast(values, type_of(self.x).dtype), type_of(values).shape or (1,)
+        )
         for axis, extent in enumerate(self.places):
             if type_of(values).shape[axis] != extent:
                 values = self.to.emit("slice", values, axis, 0, extent)
@@ -114,7 +116,7 @@ def _scatter_add(to: Legalizer, x: Node, axis: int, index: Node, values: Node) -
 
 
 @rule("scatter_reduce.two")
-def _scatter_reduce(  # noqa: PLR0913, PLR0917 - ATen's arguments
+def _scatter_reduce(
     to: Legalizer,
     x: Node,
     axis: int,
