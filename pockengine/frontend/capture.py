@@ -31,6 +31,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from pockengine.errors import CaptureError
+from pockengine.frontend.constants import FreshFromConstants
 from pockengine.frontend.legalize import legalize, unknown_ops_error
 from pockengine.frontend.losses import Loss, loss_function
 from pockengine.frontend.modes import evaluating, is_training, traceable_averages
@@ -99,8 +100,9 @@ class _WithLoss(nn.Module):
         self.output_spec: pytree.TreeSpec | None = None
 
     def forward(self, inputs: Any, targets: Any) -> tuple[Tensor, ...]:
-        output = self.model(**inputs) if isinstance(inputs, dict) else self.model(*inputs)
-        loss = _scalar(self.loss(output, targets))
+        with FreshFromConstants():
+            output = self.model(**inputs) if isinstance(inputs, dict) else self.model(*inputs)
+            loss = _scalar(self.loss(output, targets))
         leaves, self.output_spec = pytree.tree_flatten(output)
         return loss, *(leaf.detach() for leaf in leaves if isinstance(leaf, Tensor))
 

@@ -36,6 +36,10 @@ class Kind(Enum):
     UPDATE = "update"  # writes a parameter or state
 
 
+ALONE = frozenset("scatter_rows last_places sort_places cumsum cumprod pack_bits cat".split())
+"""Ops whose kernels hold nothing else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Op:
     """A row of the vocabulary."""
@@ -101,6 +105,12 @@ def _as_tensors(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., T
     return call
 
 
+def _whole_quotient(a: Operand, b: Operand) -> Tensor:
+    """Integers divided, rounded to zero; a divisor of zero counts as one, as in the kernels."""
+    divisor = torch.where(b == 0, 1, b) if isinstance(b, Tensor) else (b or 1)
+    return torch.div(a, divisor, rounding_mode="trunc")
+
+
 neg = _unary("neg", torch.neg)
 exp = _unary("exp", torch.exp)
 expm1 = _unary("expm1", torch.expm1)
@@ -113,6 +123,7 @@ sigmoid = _unary("sigmoid", torch.sigmoid)
 erf = _unary("erf", torch.erf)
 sin = _unary("sin", torch.sin)
 cos = _unary("cos", torch.cos)
+atan = _unary("atan", torch.atan)
 abs_ = _unary("abs", torch.abs)
 sign = _unary("sign", torch.sign)
 floor = _unary("floor", torch.floor)
@@ -124,6 +135,11 @@ sub = _binary("sub", torch.sub)
 mul = _binary("mul", torch.mul)
 div = _binary("div", torch.div)
 pow_ = _binary("pow", torch.pow)
+fmod = _binary("fmod", torch.fmod)
+quotient = _binary("quotient", _whole_quotient)
+bitand = _binary("bitand", torch.bitwise_and)
+bitor = _binary("bitor", torch.bitwise_or)
+bitxor = _binary("bitxor", torch.bitwise_xor)
 maximum = _binary("maximum", _as_tensors(torch.maximum))
 minimum = _binary("minimum", _as_tensors(torch.minimum))
 eq = _binary("eq", torch.eq)
@@ -244,6 +260,14 @@ def amax(x: Tensor, axes: tuple[int, ...], keepdims: bool = False) -> Tensor:
 def amin(x: Tensor, axes: tuple[int, ...], keepdims: bool = False) -> Tensor:
     """Smallest element over axes; NaN if any is."""
     return torch.amin(x, dim=axes, keepdim=keepdims)
+
+
+@_op(Kind.REDUCE)
+def prod(x: Tensor, axes: tuple[int, ...], keepdims: bool = False) -> Tensor:
+    """Product over axes."""
+    for axis in axes:
+        x = torch.prod(x, axis, keepdim=True)
+    return x if keepdims else x.squeeze(axes)
 
 
 # --- contractions -------------------------------------------------------------------------------
@@ -370,6 +394,32 @@ def scatter_rows(rows: Tensor, index: Tensor, count: int) -> Tensor:
     flat = rows.reshape(-1, rows.shape[-1])
     table = torch.zeros((count, rows.shape[-1]), dtype=rows.dtype, device=rows.device)
     return table.index_add(0, index.reshape(-1), flat)
+
+
+@_op(Kind.INDEX)
+def last_places(index: Tensor, count: int) -> Tensor:
+    """For each of ``count`` numbers, the last place in ``index`` (flat) that holds it, else -1."""
+    places = torch.arange(index.numel(), device=index.device)
+    found = torch.full((count,), -1, dtype=torch.int64, device=index.device)
+    return found.scatter_reduce(0, index.reshape(-1).to(torch.int64), places, "amax")
+
+
+@_op(Kind.INDEX)
+def sort_places(x: Tensor, axis: int, descending: bool) -> Tensor:
+    """The places of the elements along an axis in their order, equal ones as they stand: i64."""
+    return torch.sort(x, dim=axis, descending=descending, stable=True).indices
+
+
+@_op(Kind.INDEX)
+def cumsum(x: Tensor, axis: int) -> Tensor:
+    """Sums of the elements up to each along an axis."""
+    return torch.cumsum(x, axis, dtype=x.dtype)
+
+
+@_op(Kind.INDEX)
+def cumprod(x: Tensor, axis: int) -> Tensor:
+    """Products of the elements up to each along an axis."""
+    return torch.cumprod(x, axis, dtype=x.dtype)
 
 
 # --- bits and updates ---------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from pockengine.lower.elementwise import STORED
 from pockengine.lower.kernel import form_of
 from pockengine.lower.map_kernel import map_body, pack_body, scatter_body
 from pockengine.lower.nest import Buffer
+from pockengine.lower.order_kernels import last_places_body, scan_body, sort_body
 from pockengine.lower.pool_kernel import pool_body
 from pockengine.lower.reduce_kernel import reduce_body
 from pockengine.lower.rows_kernel import rows_body
@@ -36,6 +37,10 @@ _BY_LANES: dict[str, Callable[[Graph, Mapping[Node, Buffer], int], Work]] = {
     "pack_bits": pack_body,
     "scatter_rows": scatter_body,
     "cat": cat_body,
+    "cumsum": scan_body,
+    "cumprod": scan_body,
+    "last_places": last_places_body,
+    "sort_places": sort_body,
 }
 _BY_TILES: dict[str, Callable[[Graph, Mapping[Node, Buffer], TileParameters], Work]] = {
     "contract": contract_body,

@@ -9,8 +9,10 @@ from tvm import tirx
 
 from pockengine.ir.types import DType
 from pockengine.lower import math
+from pockengine.lower.arctangent import atan
 from pockengine.lower.nest import Expr
 from pockengine.lower.power import power
+from pockengine.lower.remainder import fmod
 
 COMPUTE = {  # how elements are held in registers
     DType.F32: "float32",
@@ -20,6 +22,7 @@ COMPUTE = {  # how elements are held in registers
     DType.U8: "uint8",
     DType.BOOL: "bool",
 }
+_OF_KIND = {kind: dtype for dtype, kind in COMPUTE.items()}
 STORED = {**COMPUTE, DType.BOOL: "uint8"}  # how they lie in memory
 
 
@@ -94,12 +97,27 @@ def _div(a: Expr, b: Expr) -> Expr:
     return tirx.Div(a, b)
 
 
+def _divisor(b: Expr) -> Expr:
+    """An integer to divide by: one instead of zero, which would stop the process."""
+    one, zero = (constant(number, _OF_KIND[_scalar(b)], math.lanes_of(b)) for number in (1, 0))
+    return tirx.Select(tirx.EQ(b, zero), one, b)
+
+
+def _scalar(x: Expr) -> str:
+    return str(x.ty.dtype).split("x", maxsplit=1)[0]
+
+
 def _integer_max(a: Expr, b: Expr) -> Expr:
     return tirx.Select(a > b, a, b)
 
 
 def _integer_min(a: Expr, b: Expr) -> Expr:
     return tirx.Select(a < b, a, b)
+
+
+def _integer_sign(x: Expr) -> Expr:
+    one, zero = (constant(number, _OF_KIND[_scalar(x)], math.lanes_of(x)) for number in (1, 0))
+    return tirx.Select(x > zero, one, tirx.Select(x < zero, tirx.Sub(zero, one), zero))
 
 
 Row = Callable[..., Expr]
@@ -116,6 +134,8 @@ FLOAT_ROWS: dict[str, Row] = {
     "erf": math.erf,
     "sin": math.sin,
     "cos": math.cos,
+    "atan": atan,
+    "fmod": fmod,
     "abs": math.absolute,
     "sign": math.sign,
     "floor": math.floor,
@@ -127,10 +147,16 @@ FLOAT_ROWS: dict[str, Row] = {
     "ne": differs,
 }
 INTEGER_ROWS: dict[str, Row] = {
-    "abs": lambda x: tirx.Select(x < tirx.Sub(x, x), tirx.Sub(tirx.Sub(x, x), x), x),
     "neg": lambda x: tirx.Sub(tirx.Sub(x, x), x),
     "maximum": _integer_max,
     "minimum": _integer_min,
+    "abs": lambda x: _integer_max(x, tirx.Sub(tirx.Sub(x, x), x)),
+    "sign": _integer_sign,
+    "fmod": lambda a, b: tirx.truncmod(a, _divisor(b)),
+    "quotient": lambda a, b: tirx.truncdiv(a, _divisor(b)),
+    "bitand": lambda a, b: a & b,
+    "bitor": lambda a, b: a | b,
+    "bitxor": lambda a, b: a ^ b,
 }
 ROWS: dict[str, Row] = {
     "add": tirx.Add,
@@ -157,4 +183,6 @@ def apply(name: str, operands: Sequence[Expr], dtype: DType) -> Expr:
     return row(*operands)
 
 
-EXPENSIVE = frozenset("exp expm1 log log1p tanh sigmoid erf sin cos pow div sqrt rsqrt".split())
+EXPENSIVE = frozenset(
+    "exp expm1 log log1p tanh sigmoid erf sin cos atan pow fmod div sqrt rsqrt".split()
+)

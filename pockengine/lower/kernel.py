@@ -23,7 +23,7 @@ from pockengine.ir.graph import (
     set_outputs,
     type_of,
 )
-from pockengine.ir.ops import Kind
+from pockengine.ir.ops import ALONE, Kind
 from pockengine.ir.text import text
 from pockengine.ir.types import Role
 from pockengine.ir.verify import base_of
@@ -172,7 +172,7 @@ def form_of(graph: Graph) -> str:
             return "contract" if dense else "stencil"
         if kind is Kind.STENCIL:
             return "pool"
-        if op_name(node) in ("scatter_rows", "pack_bits", "cat"):
+        if op_name(node) in ALONE:
             return op_name(node)
         if kind is Kind.REDUCE:
             form = "rows" if is_row_reduction(node) else "reduce"

@@ -10,6 +10,7 @@ from torch.fx import Graph, Node
 from tvm import tirx
 
 from pockengine.ir.graph import calls, type_of
+from pockengine.lower import elementwise
 from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.loops import BLOCK, PIECE, Walk, map_walk
 from pockengine.lower.nest import (
@@ -23,7 +24,6 @@ from pockengine.lower.nest import (
     load,
     serial,
     store,
-    zeros,
 )
 from pockengine.lower.reductions import fold
 from pockengine.lower.values import Index, Values
@@ -201,7 +201,8 @@ def scatter_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Wo
 
     def clear(start: Expr, extent: int) -> Stmt:
         def zero(line: Expr, at: Expr, size: int) -> Stmt:
-            return store(table, line * const(width) + at, zeros(size), size)
+            nothing = elementwise.constant(0, type_of(node).dtype, size)
+            return store(table, line * const(width) + at, nothing, size)
 
         return serial("v", count, lambda v: block(*pieces(extent, lanes, partial(zero, v), start)))
 

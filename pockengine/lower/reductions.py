@@ -15,7 +15,7 @@ from pockengine.lower import elementwise, math
 from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, held
 from pockengine.lower.tiles import vector_pieces
 
-NEUTRAL = {"sum": 0.0, "amax": float("-inf"), "amin": float("inf")}
+NEUTRAL = {"sum": 0.0, "prod": 1.0, "amax": float("-inf"), "amin": float("inf")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,17 @@ class Reduction:
         value: Any = NEUTRAL[op_name(self.node)]
         if not self.dtype.is_float:
             bound_of = 2 ** (self.dtype.bits - 1) - 1
-            value = {"sum": 0, "amax": -bound_of - 1, "amin": bound_of}[op_name(self.node)]
+            value = {"sum": 0, "prod": 1, "amax": -bound_of - 1, "amin": bound_of}[
+                op_name(self.node)
+            ]
         return elementwise.constant(value, self.dtype, lanes)
 
     def combine(self, a: Expr, b: Expr) -> Expr:
         """Two partial results as one."""
         if op_name(self.node) == "sum":
             return tirx.Add(a, b)
+        if op_name(self.node) == "prod":
+            return tirx.Mul(a, b)
         if self.dtype.is_float:
             return math.maximum(a, b) if op_name(self.node) == "amax" else math.minimum(a, b)
         larger = tirx.GT(a, b)

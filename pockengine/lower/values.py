@@ -279,10 +279,29 @@ class Values:
     def _take_rows(self, node: Node, index: Index) -> Expr:
         table: Any = node.args[0]
         rows: Any = node.args[1]
+        if index.axis is not None and index.axis < len(index.place) - 1 and index.lanes > 1:
+            return self._take_apart(node, index)
         row = self.value(rows, Index(index.place[:-1]))
         row = self._bind(tirx.Cast("int64", row))
         axis = 1 if index.axis == len(index.place) - 1 else None
         return self.value(table, Index((row, index.place[-1]), axis, index.lanes))
+
+    def _take_apart(self, node: Node, index: Index) -> Expr:
+        """Elements of one column of a table, each lane from a row of its own."""
+        table: Any = node.args[0]
+        rows: Any = node.args[1]
+        found = access(table)
+        if found is None or found.base in self.inside:
+            raise LaneError
+        row = self.value(rows, Index(index.place[:-1], index.axis, index.lanes))
+        kind = f"int64x{index.lanes}"
+        column = index.place[-1] * const(found.strides[1]) + const(found.offset)
+        step = splat(const(found.strides[0]), index.lanes)
+        offset = tirx.Cast(kind, row) * step + splat(column, index.lanes)
+        loaded = tirx.BufferLoad(self.buffers[found.base], [offset])
+        if type_of(node).dtype is DType.BOOL:
+            return tirx.Not(tirx.EQ(loaded, splat(tirx.IntImm("uint8", 0), index.lanes)))
+        return loaded
 
     def _unpack_bits(self, node: Node, index: Index) -> Expr:
         packed: Any = node.args[0]

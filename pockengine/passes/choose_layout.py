@@ -177,6 +177,8 @@ def _result_order(node: Node, wanted: dict[Node, Order]) -> Order | None:
         return _CONVOLUTION[op_name(node)][2]
     if op_name(node) == "scatter_rows":
         return (0, 1)  # whole rows are added
+    if op_name(node) in ("sort_places", "cumsum", "cumprod"):
+        return _row_major(node)
     if node in wanted:
         return wanted[node]
     rank = len(type_of(node).shape)

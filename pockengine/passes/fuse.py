@@ -17,10 +17,9 @@ from pockengine.ir.graph import (
     set_group,
     type_of,
 )
-from pockengine.ir.ops import Kind
+from pockengine.ir.ops import ALONE, Kind
 from pockengine.ir.verify import base_of
 from pockengine.passes.kernel_groups import (
-    ALONE,
     Group,
     form,
     in_place,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from torch.fx import Node
 
 from pockengine.ir.graph import kind_of, op_name, type_of
-from pockengine.ir.ops import Kind
+from pockengine.ir.ops import ALONE, Kind
 from pockengine.passes.choose_saved import SavingCosts
 from pockengine.plan.flops import node_bytes, node_flops
 from pockengine.targets import Target, get_target
@@ -28,8 +28,10 @@ _NS_PER_BYTE = 0.25  # what a byte that is kept through the step is worth
 _RECOMPUTE_SHARE = 0.09  # of a step's time, for less memory
 _NEVER_NS = 1e9
 
-_ELEMENTARY = frozenset("exp expm1 log log1p tanh sigmoid erf sin cos pow sqrt rsqrt div".split())
-_NOT_AGAIN = frozenset(("scatter_rows", "cat"))  # kernels of their own
+_ELEMENTARY = frozenset(
+    "exp expm1 log log1p tanh sigmoid erf sin cos atan pow fmod sqrt rsqrt div".split()
+)
+_NOT_AGAIN = ALONE - {"pack_bits"}
 _FREE = frozenset(("full", "iota"))
 
 

@@ -90,6 +90,13 @@ def _times(count: int) -> Callable[[Node], int]:
     return lambda node: count * type_of(node).size
 
 
+def _sort_places(node: Node) -> int:
+    """Comparisons of a sorting network: n log2(n) (log2(n) + 1) / 4 of n elements."""
+    axis: Any = node.args[1]
+    levels: int = max(0, type_of(node).shape[axis] - 1).bit_length()
+    return type_of(node).size * levels * (levels + 1) // 4
+
+
 def _batch_norm_weight_grad(node: Node) -> int:
     return 4 * _each_read(node)
 
@@ -101,13 +108,16 @@ def _operand(node: Node, index: int) -> Node:
 
 
 FLOPS: dict[str, Callable[[Node], int]] = {
-    **dict.fromkeys("neg exp expm1 log log1p sqrt rsqrt tanh sigmoid erf sin cos".split(), _each),
+    **dict.fromkeys(
+        "neg exp expm1 log log1p sqrt rsqrt tanh sigmoid erf sin cos atan".split(), _each
+    ),
     **dict.fromkeys("abs sign floor round logical_not".split(), _each),
-    **dict.fromkeys("add sub mul div pow maximum minimum".split(), _each),
+    **dict.fromkeys("add sub mul div pow fmod quotient maximum minimum".split(), _each),
+    **dict.fromkeys("bitand bitor bitxor".split(), _each),
     **dict.fromkeys("eq ne lt le gt ge logical_and logical_or where cast".split(), _each),
     **dict.fromkeys("copy full iota".split(), _none),
     **dict.fromkeys("reshape permute expand slice pad cat".split(), _none),
-    **dict.fromkeys("sum amax amin".split(), _each_read),
+    **dict.fromkeys("sum amax amin prod cumsum cumprod".split(), _each_read),
     "matmul": _matmul,
     "conv2d": _conv2d,
     "conv2d_input_grad": _conv2d_input_grad,
@@ -120,6 +130,8 @@ FLOPS: dict[str, Callable[[Node], int]] = {
     **dict.fromkeys("max_pool2d max_pool2d_index avg_pool2d".split(), _pool),
     **dict.fromkeys("max_pool2d_input_grad avg_pool2d_input_grad".split(), _pool_input_grad),
     "uniform": _times(_PHILOX),
+    "last_places": _none,
+    "sort_places": _sort_places,
     "pack_bits": _none,
     "unpack_bits": _none,
     "update": _none,

@@ -26,11 +26,14 @@ _HEAD = """%x: f32[2x3] = input('x')
 _GEOMETRY = "(2, 2), (1, 1, 1, 0), (1, 1), 2"
 _WINDOWS = "(3, 2, 2, 0, 1), (3, 0, 0, 0, 0)"
 _POOLED = f"(5, 6), {_WINDOWS}"
-_FLOAT = "neg exp expm1 log log1p sqrt rsqrt tanh sigmoid erf sin cos abs sign floor round".split()
+_FLOAT = (
+    "neg exp expm1 log log1p sqrt rsqrt tanh sigmoid erf sin cos atan abs sign floor round".split()
+)
 _CALLS = {
     **{op: f"f32[2x3] = {op}(%x)" for op in _FLOAT},
     "logical_not": "bool[2x3] = logical_not(%m)",
-    **{op: f"f32[2x3] = {op}(%x, %v)" for op in "add sub mul div pow maximum minimum".split()},
+    **{op: f"f32[2x3] = {op}(%x, %v)" for op in "add sub mul div pow fmod maximum minimum".split()},
+    **{op: f"i64[2x3] = {op}(%i, 3)" for op in "quotient bitand bitor bitxor".split()},
     **{op: f"bool[2x3] = {op}(%i, 1)" for op in "eq ne lt le gt ge".split()},
     **{op: f"bool[2x3] = {op}(%m, True)" for op in ("logical_and", "logical_or")},
     "where": "f32[2x3] = where(%m, %v, 0.0)",
@@ -45,6 +48,7 @@ _CALLS = {
     "pad": "f32[5x6] = pad(%x, (1, 0), (2, 3), 1.5)",
     "cat": "f32[4x3] = cat((%x, %p), 0)",
     "sum": "f32[2x1] = sum(%x, (1,), True)",
+    "prod": "f32[3] = prod(%x, (0,))",
     "amax": "f32[3] = amax(%x, (0,))",
     "amin": "f32[] = amin(%x, (0, 1))",
     "matmul": "f32[2x2x4x4] = matmul(%square, %square)",
@@ -62,6 +66,10 @@ _CALLS = {
     "avg_pool2d_input_grad": f"f32[2x8x5x6] = avg_pool2d_input_grad(%grad, {_POOLED}, False, 2)",
     "take_rows": "f32[2x3x3] = take_rows(%x, %few)",
     "scatter_rows": "f32[9x4] = scatter_rows(%rows, %few, 9)",
+    "last_places": "i64[9] = last_places(%few, 9)",
+    "sort_places": "i64[2x3] = sort_places(%x, 1, True)",
+    "cumsum": "f32[2x3] = cumsum(%x, 0)",
+    "cumprod": "f32[2x3] = cumprod(%x, 1)",
     "pack_bits": "u8[1x3] = pack_bits(%m, 0)",
     "unpack_bits": "bool[2x20] = unpack_bits(%bits, 1, 20)",
     "update": "f32[2x3] = update(%p, %x)",

@@ -17,8 +17,10 @@ from pockengine.passes.fuse import fuse
 from pockengine.passes.pad_convolutions import pad_convolutions
 from tests.lower.kernel_oracle import check_kernels
 
-UNARY = "neg exp expm1 log log1p sqrt rsqrt tanh sigmoid erf sin cos abs sign floor round".split()
-BINARY = "add sub mul div maximum minimum pow".split()
+UNARY = (
+    "neg exp expm1 log log1p sqrt rsqrt tanh sigmoid erf sin cos atan abs sign floor round".split()
+)
+BINARY = "add sub mul div fmod maximum minimum pow".split()
 COMPARE = "eq ne lt le gt ge".split()
 SPECIAL = [0.0, -0.0, 1.0, -1.5, 2.5, 6.0, 30.0, -30.0, float("inf"), float("-inf"), float("nan")]
 
@@ -62,13 +64,15 @@ def test_special_values_of_binary_ops(name: str, tmp_path: Path) -> None:
 
 def test_every_elementwise_float_op_is_tried() -> None:
     """A new elementwise op has to be added to one of the lists above."""
-    other = set("logical_not logical_and logical_or where cast copy full iota".split())
+    whole_numbers = set("quotient bitand bitor bitxor".split())
+    other = set("logical_not logical_and logical_or where cast copy full iota uniform".split())
+    other |= whole_numbers
     whole = {n for n in OPS if n.startswith("batch_norm")}  # decomposed before the lowering
     maps = {name for name, op in OPS.items() if op.kind is Kind.MAP}
     assert maps - set(UNARY + BINARY + COMPARE) == (other | whole) & maps
 
 
-@pytest.mark.parametrize("name", ["sum", "amax", "amin"])
+@pytest.mark.parametrize("name", ["sum", "prod", "amax", "amin"])
 @pytest.mark.parametrize("axes", [(1,), (0,), (0, 1), (1, 2), (0, 2), (2,), (0, 1, 2)])
 def test_reductions(name: str, axes: tuple[int, ...], tmp_path: Path) -> None:
     """Any axes, with and without keeping them, odd extents; one NaN reaches its result alone."""

@@ -6,13 +6,18 @@ from pockengine.frontend.rules import (  # noqa: F401 - importing a family enter
     border,
     contract,
     create,
+    diagonal,
+    elementary,
     elementwise,
     index,
     normalize,
+    numbers,
+    order,
     pooling,
     random,
     reduce,
     reverse,
+    scatter,
     shape,
 )
 from pockengine.frontend.rules.table import RULES, Legalizer, Value

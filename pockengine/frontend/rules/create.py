@@ -26,7 +26,7 @@ def _scalar_tensor(to: Legalizer, value: float, **_: Value) -> Value:
     return _full(to, value)
 
 
-@rule("zeros_like.default", "zeros.default", "new_zeros.default")
+@rule("zeros_like.default", "zeros.default", "new_zeros.default", "_efficientzerotensor.default")
 def _zeros(to: Legalizer, *_: Value, **__: Value) -> Value:
     return _full(to, 0)
 

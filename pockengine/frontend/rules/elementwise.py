@@ -140,17 +140,17 @@ def _where(to: Legalizer, condition: Value, a: Value, b: Value) -> Value:
     return to.emit("where", mask, to.cast(a, to.dtype), to.cast(b, to.dtype))
 
 
-@rule("logical_and.default", "bitwise_and.Tensor")
+@rule("logical_and.default")
 def _and(to: Legalizer, a: Value, b: Value) -> Value:
     return to.emit("logical_and", to.cast(a, DType.BOOL), to.cast(b, DType.BOOL))
 
 
-@rule("logical_or.default", "bitwise_or.Tensor")
+@rule("logical_or.default")
 def _or(to: Legalizer, a: Value, b: Value) -> Value:
     return to.emit("logical_or", to.cast(a, DType.BOOL), to.cast(b, DType.BOOL))
 
 
-@rule("logical_not.default", "bitwise_not.default")
+@rule("logical_not.default")
 def _not(to: Legalizer, x: Value) -> Value:
     return to.emit("logical_not", to.cast(x, DType.BOOL))
 

@@ -1,161 +1,172 @@
-"""ATen ops whose places are data."""
+"""ATen ops that index by tensors: embeddings, advanced indexing, flips."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import cast
 
+import torch
 from torch.fx import Node
 
+from pockengine.frontend.rules.places import checked, numbered, sum_into, take, write_into
 from pockengine.frontend.rules.table import Legalizer, Value, axis_of, rule
-from pockengine.ir.graph import Bounds, is_op, role_of, set_bounds, type_of
-from pockengine.ir.types import DType, Role
-
-
-def _bind(index: Node, extent: int) -> bool:
-    """State the permitted values of the input that an index comes from, if it comes from one.
-
-    A label is read as ``where(label != ignore, label, 0)``, through shape changes.
-    """
-    ignore = None
-    node: object = index
-    while isinstance(node, Node):
-        if role_of(node) in (Role.INPUT, Role.TARGET):
-            set_bounds(node, Bounds(0, extent, ignore))
-            return True
-        if is_op(node, "where") and is_op(node.args[0], "ne"):
-            assert isinstance(node.args[0], Node)
-            ignore = cast("int", node.args[0].args[1])
-            node = node.args[1]
-        elif is_op(node, "reshape", "expand", "permute", "slice", "cast"):
-            node = node.args[0]
-        else:
-            break
-    return False
+from pockengine.ir.graph import is_op, type_of
+from pockengine.ir.types import DType
 
 
 @rule("embedding.default")
 def _embedding(to: Legalizer, table: Node, index: Node, *_: Value, **__: Value) -> Value:
-    _bind(index, type_of(table).shape[0])
-    return to.emit("take_rows", table, index)
+    return to.emit("take_rows", table, checked(to, index, type_of(table).shape[0]))
 
 
 @rule("embedding_dense_backward.default")
 def _embedding_backward(
     to: Legalizer, grad: Node, index: Node, count: int, padding: int, by_frequency: bool
 ) -> Value:
+    number = checked(to, index, count)
+    column = (*type_of(index).shape, 1)
     if by_frequency:
-        raise NotImplementedError("embedding gradients scaled by frequency")
+        uses = to.emit("scatter_rows", to.emit("full", column, 1.0, "f32"), number, count)
+        grad = to.emit("div", grad, to.emit("take_rows", uses, number))
     if padding >= 0:
-        keep = to.emit("ne", index, padding)
-        mask = to.reshape(keep, (*type_of(index).shape, 1))
-        grad = to.emit("where", mask, grad, 0.0)
-    return to.emit("scatter_rows", grad, index, count)
+        keep = to.reshape(to.emit("ne", number, padding), column)
+        grad = to.emit("where", keep, grad, 0.0)
+    return to.emit("scatter_rows", grad, number, count)
 
 
 @rule("index_select.default")
 def _index_select(to: Legalizer, x: Node, axis: int, index: Node) -> Value:
-    return _take(to, x, axis_of(axis, len(type_of(x).shape)), index)
+    shape = type_of(x).shape
+    if not shape:
+        return x
+    axis = axis_of(axis, len(shape))
+    number = checked(to, index, shape[axis])
+    flat = to.reshape(number, (type_of(index).size,))
+    return to.reshape(_taken(to, x, [*[None] * axis, flat]), to.shape)
 
 
-@rule("index.Tensor")
+@rule("index.Tensor", "_unsafe_index.Tensor")
 def _index(to: Legalizer, x: Node, indices: Sequence[Node | None]) -> Value:
-    return _take(to, *_one_index(to, x, indices))
+    return to.reshape(_taken(to, x, _checked(to, x, indices)), to.shape)
 
 
-@rule("index_put.default")
+@rule("index_put.default", "_unsafe_index_put.default")
 def _index_put(
     to: Legalizer, x: Node, indices: Sequence[Node | None], rows: Node, accumulate: bool = False
 ) -> Value:
+    shape = type_of(x).shape
+    rows = to.cast(rows, type_of(x).dtype)
+    if any(index is not None and type_of(index).dtype is DType.BOOL for index in indices):
+        return _put_mask(to, x, indices, rows, accumulate=accumulate)
+    number, axes = _numbers(to, shape, _checked(to, x, indices))
+    whole = to.expand(rows, (*type_of(number).shape, *shape[axes:]))
     if not accumulate:
-        raise NotImplementedError("writing at places that are data, other than by adding")
-    flat, axis, index = _one_index(to, x, indices)
-    shape, rank = type_of(flat).shape, len(type_of(index).shape)
-    whole = to.expand(rows, (*shape[:axis], *type_of(index).shape, *shape[axis + 1 :]))
-    places = range(axis, axis + rank)
-    first = (*places, *(i for i in range(len(type_of(whole).shape)) if i not in places))
-    rest = (*shape[:axis], *shape[axis + 1 :])
-    rows = to.reshape(to.permute(whole, first), (*type_of(index).shape, prod(rest)))
-    table = to.reshape(to.emit("scatter_rows", rows, index, shape[axis]), (shape[axis], *rest))
-    total = to.reshape(to.permute(table, _inserted(0, axis, len(shape))), type_of(x).shape)
+        return write_into(to, x, whole, number, axes)
+    total = sum_into(to, whole, number, shape, axes)
     return total if is_op(x, "full") and x.args[1] == 0 else to.emit("add", x, total)
 
 
-def _one_index(to: Legalizer, x: Node, indices: Sequence[Node | None]) -> tuple[Node, int, Node]:
-    """Make the indexed axes of x one: x, that axis, and its index (several become one number).
+def _put_mask(
+    to: Legalizer, x: Node, indices: Sequence[Node | None], value: Node, *, accumulate: bool
+) -> Node:
+    """One value where a mask over the leading axes holds."""
+    shape, given = type_of(x).shape, [index for index in indices if index is not None]
+    if len(given) > 1 or indices[0] is None or type_of(value).size != 1:
+        raise NotImplementedError("writing several values by a mask")
+    rank = len(type_of(given[0]).shape)
+    mask = to.reshape(given[0], (*shape[:rank], *(1,) * (len(shape) - rank)))
+    value = to.reshape(value, ())
+    return to.emit("where", mask, to.emit("add", x, value) if accumulate else value, x)
+
+
+def _checked(to: Legalizer, x: Node, indices: Sequence[Node | None]) -> list[Node | None]:
+    """Indices as numbers from 0.
 
     Raises:
-        NotImplementedError: masks as indices (a result of unknown size), or indices of axes apart.
+        NotImplementedError: masks as indices: a result of unknown size.
     """
-    axes = [axis for axis, index in enumerate(indices) if index is not None]
-    given = [index for index in indices if index is not None]
-    if any(type_of(index).dtype is DType.BOOL for index in given):
+    if any(index is not None and type_of(index).dtype is DType.BOOL for index in indices):
         raise NotImplementedError("indexing by a mask")
-    if axes != list(range(axes[0], axes[0] + len(axes))):
-        raise NotImplementedError("indexing by tensors with a slice between them")
-    shape, first = type_of(x).shape, axes[0]
-    number = _counted(to, given[0], shape[first])
-    for axis, index in zip(axes[1:], given[1:], strict=True):
-        scaled = to.emit("mul", number, shape[axis])
-        number = to.emit("add", scaled, _counted(to, index, shape[axis]))
-    joined = prod(shape[first : axes[-1] + 1])
-    return to.reshape(x, (*shape[:first], joined, *shape[axes[-1] + 1 :])), first, number
+    return [
+        index if index is None else checked(to, index, extent, wraps=True)
+        for index, extent in zip(indices, type_of(x).shape, strict=False)
+    ]
 
 
-def _counted(to: Legalizer, index: Node, extent: int) -> Node:
-    """An index as a number from 0: inputs are checked at run time, others may be negative."""
-    if _bind(index, extent):
-        return index
-    return to.emit("where", to.emit("lt", index, 0), to.emit("add", index, extent), index)
+def _taken(to: Legalizer, x: Node, indices: Sequence[Node | None]) -> Node:
+    """The elements of x at numbers along some of its axes."""
+    number, axes = _numbers(to, type_of(x).shape, indices)
+    return take(to, x, number, axes)
 
 
-def _take(to: Legalizer, x: Node, axis: int, index: Node) -> Node:
-    """The elements of x at places along an axis; the index's axes stand where that axis was."""
-    _bind(index, type_of(x).shape[axis])
-    shape, rank = type_of(x).shape, len(type_of(index).shape)
-    rest = (*shape[:axis], *shape[axis + 1 :])
-    table = to.permute(x, _inserted(axis, 0, len(shape)))
-    rows = to.emit("take_rows", to.reshape(table, (shape[axis], prod(rest))), index)
-    full = to.reshape(rows, (*type_of(index).shape, *rest))
-    places = range(rank)
-    after = range(rank, rank + len(rest))
-    return to.permute(full, (*after[:axis], *places, *after[axis:]))
+def _numbers(
+    to: Legalizer, shape: tuple[int, ...], indices: Sequence[Node | None]
+) -> tuple[Node, int]:
+    """Numbers in the axes up to the last indexed one, and how many axes that are.
+
+    The indices broadcast; their axes stand where the indexed ones were, or in front if other axes
+    lie between those.
+    """
+    given = {axis: index for axis, index in enumerate(indices) if index is not None}
+    axes = max(given) + 1
+    others = [axis for axis in range(axes) if axis not in given]
+    shapes = (type_of(index).shape for index in given.values())
+    common = tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
+    in_front = bool(others) and others[-1] > min(given)
+    lead = tuple(shape[axis] for axis in others)
+    out = (*common, *lead) if in_front else (*lead, *common)
+    first = len(common) if in_front else 0
+    behind = len(lead) if in_front else 0
+    coordinates: list[Node | int] = []
+    for axis in range(axes):
+        if axis in given:
+            own = type_of(given[axis]).shape
+            coordinates.append(to.reshape(given[axis], (*own, *(1,) * behind)))
+        else:
+            coordinates.append(first + others.index(axis))
+    return numbered(to, out, shape[:axes], coordinates), axes
 
 
-def _inserted(source: int, target: int, rank: int) -> tuple[int, ...]:
-    """The permutation that moves one axis to another place."""
-    order = [axis for axis in range(rank) if axis != source]
-    order.insert(target, source)
-    return tuple(order)
+@rule("put.default")
+def _put(to: Legalizer, x: Node, index: Node, values: Node, accumulate: bool = False) -> Value:
+    shape, count = type_of(x).shape, type_of(x).size
+    flat = to.reshape(x, (count,))
+    places = to.reshape(index, (type_of(index).size,))
+    number = checked(to, places, count, wraps=True)
+    rows = to.reshape(values, (type_of(index).size,))
+    if accumulate:
+        total = to.emit("add", flat, sum_into(to, rows, number, (count,), 1))
+    else:
+        total = write_into(to, flat, rows, number, 1)
+    return to.reshape(total, shape)
 
 
-def _hits(to: Legalizer, index: Node, axis: int, shape: tuple[int, ...]) -> Node:
-    """Where a position along the axis is the one an index of extent 1 there names."""
-    place = to.emit("iota", shape, axis)
-    return to.emit("eq", place, to.cast(index, type_of(place).dtype))
-
-
-@rule("gather.default")
-def _gather(to: Legalizer, x: Node, axis: int, index: Node, **_: Value) -> Value:
-    shape, places = type_of(x).shape, type_of(index).shape
-    if len(shape) == 1:
-        return _take(to, x, 0, index)
+@rule("unfold.default")
+def _unfold(to: Legalizer, x: Node, axis: int, size: int, step: int) -> Value:
+    shape = type_of(x).shape
+    if not shape:
+        return to.reshape(x, (size,))
     axis = axis_of(axis, len(shape))
-    expected = tuple(1 if i == axis else extent for i, extent in enumerate(shape))
-    if places != expected:
-        raise NotImplementedError(f"gather of {places} from {shape}")
-    _bind(index, shape[axis])
-    zero = 0.0 if type_of(x).dtype.is_float else 0
-    return to.emit("sum", to.emit("where", _hits(to, index, axis, shape), x, zero), (axis,), True)
+    count = to.shape[axis]
+    windows = to.emit("mul", to.emit("iota", (count, 1), 0), step)
+    places = to.emit("add", windows, to.emit("iota", (1, size), 1))
+    taken = _taken(to, x, [*[None] * axis, places])
+    rest = range(axis + 2, len(shape) + 1)
+    return to.permute(taken, (*range(axis + 1), *rest, axis + 1))
 
 
-@rule("scatter.value", "scatter.src")
-def _scatter(to: Legalizer, x: Node, axis: int, index: Node, value: Value) -> Value:
-    shape, places = type_of(x).shape, type_of(index).shape
-    axis = axis_of(axis, len(shape))
-    expected = tuple(1 if i == axis else extent for i, extent in enumerate(shape))
-    if places != expected:
-        raise NotImplementedError(f"scatter of {places} into {shape}")
-    _bind(index, shape[axis])
-    return to.emit("where", _hits(to, index, axis, shape), value, x)
+@rule("flip.default")
+def _flip(to: Legalizer, x: Node, axes: Sequence[int]) -> Value:
+    shape = type_of(x).shape
+    if not shape or not prod(shape):
+        return x
+    turned = sorted({axis_of(axis, len(shape)) for axis in axes if shape[axis] > 1})
+    if not turned:
+        return x
+    count = turned[-1] + 1
+    out = shape[:count]
+    coordinates: list[Node | int] = list(range(count))
+    for axis in turned:
+        line = tuple(extent if i == axis else 1 for i, extent in enumerate(out))
+        coordinates[axis] = to.emit("sub", shape[axis] - 1, to.emit("iota", line, axis))
+    return take(to, x, numbered(to, out, out, coordinates), count)

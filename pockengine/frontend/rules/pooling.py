@@ -75,7 +75,7 @@ def _places(to: Legalizer, tap: Node, x: Node, windows: tuple[Window, Window]) -
     extents = type_of(x).shape[2:]
     across = width(windows[1], extents[1])
     number = to.cast(tap, DType.I64)
-    row = _quotient(to, number, across)
+    row = to.emit("quotient", number, across)
     column = to.emit("sub", number, to.emit("mul", row, across))
     down, along = (
         _element(to, part, 2 + axis, windows[axis], extents[axis])
@@ -89,19 +89,12 @@ def _element(to: Legalizer, tap: Node, axis: int, window: Window, extent: int) -
     outputs, kernel, stride, padding, dilation = window
     position = to.emit("iota", type_of(tap).shape, axis)
     if kernel == 0:
-        start = _quotient(to, to.emit("mul", position, extent), outputs)
+        start = to.emit("quotient", to.emit("mul", position, extent), outputs)
         return to.emit("add", start, tap)
     start = to.emit("sub", to.emit("mul", position, stride), padding)
     return to.emit("add", start, to.emit("mul", tap, dilation))
 
 
-def _quotient(to: Legalizer, number: Node, by: int) -> Node:
-    """A whole number that is not negative, divided and rounded down; exact below 2^22."""
-    middle = to.emit("add", to.cast(number, DType.F32), 0.5)
-    return to.cast(to.emit("floor", to.emit("div", middle, float(by))), DType.I64)
-
-
-@rule("max_pool2d_with_indices_backward.default")
 def _max_pool_backward(  # noqa: PLR0913, PLR0917 - ATen's arguments
     to: Legalizer,
     grad: Node,

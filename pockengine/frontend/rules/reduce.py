@@ -47,32 +47,63 @@ def _amin(to: Legalizer, x: Node, axes: Value = None, keep: bool = False) -> Val
 
 @rule("max.dim")
 def _max(to: Legalizer, x: Node, axis: int, keep: bool = False) -> Value:
-    return _with_place(to, "amax", x, axis, keep)
+    return with_place(to, "amax", x, axis, keep=keep)
 
 
 @rule("min.dim")
 def _min(to: Legalizer, x: Node, axis: int, keep: bool = False) -> Value:
-    return _with_place(to, "amin", x, axis, keep)
+    return with_place(to, "amin", x, axis, keep=keep)
 
 
-def _with_place(to: Legalizer, op: str, x: Node, axis: int, keep: bool) -> Value:
-    """The extremum along an axis, and the first place that holds it."""
+def with_place(to: Legalizer, op: str, x: Node, axis: int, *, keep: bool) -> tuple[Node, Node]:
+    """The extremum along an axis, and the first place that holds it; NaN is the extremum."""
+    shape = type_of(x).shape
+    if not shape:
+        return x, to.emit("full", (), 0, "i64")
     over = _axes(x, axis)
     best = to.emit(op, x, over, True)
-    extent = type_of(x).shape[over[0]]
-    place = to.emit("iota", type_of(x).shape, over[0])
-    seen = to.emit("where", to.emit("eq", x, best), place, extent)
-    return to.reshape(best, to.shape), to.emit("amin", seen, over, keep)
+    place = to.emit("iota", shape, over[0])
+    hits = to.emit("eq", x, best)
+    if type_of(x).dtype.is_float:
+        hits = to.emit("logical_or", hits, to.emit("ne", x, x))
+    seen = to.emit("where", hits, place, shape[over[0]])
+    rest = tuple(extent for i, extent in enumerate(shape) if keep or i != over[0])
+    thin = tuple(1 if i == over[0] else e for i, e in enumerate(shape)) if keep else rest
+    return to.reshape(best, thin), to.emit("amin", seen, over, keep)
+
+
+@rule("argmax.default")
+def _argmax(to: Legalizer, x: Node, axis: int | None = None, keep: bool = False) -> Value:
+    return _place_of(to, "amax", x, axis, keep=keep)
+
+
+@rule("argmin.default")
+def _argmin(to: Legalizer, x: Node, axis: int | None = None, keep: bool = False) -> Value:
+    return _place_of(to, "amin", x, axis, keep=keep)
+
+
+def _place_of(to: Legalizer, op: str, x: Node, axis: int | None, *, keep: bool) -> Node:
+    flat = to.reshape(x, (type_of(x).size,)) if axis is None else x
+    return to.reshape(with_place(to, op, flat, axis or 0, keep=keep)[1], to.shape)
+
+
+@rule("prod.default", "prod.dim_int")
+def _prod(to: Legalizer, x: Node, axis: int | None = None, keep: bool = False, **_: Value) -> Value:
+    return to.emit("prod", to.cast(x, to.dtype), _axes(x, axis), keep)
 
 
 @rule("any.default", "any.dim", "any.dims")
 def _any(to: Legalizer, x: Node, axes: Value = None, keep: bool = False) -> Value:
+    if not type_of(x).size:
+        return to.emit("full", to.shape, False, "bool")
     ones = to.emit("cast", to.emit("ne", x, 0), "f32")
     return to.emit("gt", to.emit("amax", ones, _axes(x, axes), keep), 0.0)
 
 
 @rule("all.default", "all.dim", "all.dims")
 def _all(to: Legalizer, x: Node, axes: Value = None, keep: bool = False) -> Value:
+    if not type_of(x).size:
+        return to.emit("full", to.shape, True, "bool")
     ones = to.emit("cast", to.emit("ne", x, 0), "f32")
     return to.emit("gt", to.emit("amin", ones, _axes(x, axes), keep), 0.0)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch.fx import Node
 
+from pockengine.frontend.rules.diagonal import strided_write
 from pockengine.frontend.rules.table import Legalizer, Value, axis_of, rule
 from pockengine.ir.graph import type_of
 
@@ -128,11 +129,13 @@ def _slice_scatter(
     stop: int | None = None,
     step: int = 1,
 ) -> Value:
-    if step != 1:
-        raise NotImplementedError("slice_scatter with a step")
     shape = type_of(x).shape
     axis = axis_of(axis, len(shape))
     low, high = _bounds(shape[axis], start, stop)
+    if step != 1 and high > low:
+        wide = _spread(to, to.cast(part, to.dtype), axis, step, high - low)
+        full = _embed(to, wide, axis, low, shape[axis] - high)
+        return strided_write(to, x, full, axis, low, high, step)
     return _replace(to, x, to.cast(part, to.dtype), axis, low, high)
 
 

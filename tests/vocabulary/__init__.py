@@ -1,0 +1,1 @@
+"""PyTorch's vocabulary through the whole compiler, a table a family."""
