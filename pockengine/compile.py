@@ -13,6 +13,7 @@ from torch.fx import Graph
 from torch.utils import _pytree as pytree
 
 from pockengine.frontend.capture import Batch, Captured, canonical_batch
+from pockengine.frontend.check_model import check_model
 from pockengine.frontend.losses import Loss
 from pockengine.frontend.recall import recall
 from pockengine.ir.graph import (
@@ -219,6 +220,7 @@ def prepare(
         target: the machine.
         observe: is shown every graph that a pass makes.
     """
+    check_model(model, canonical_batch(example_batch))
     chosen = (Scheme.from_requires_grad(model) if scheme is None else scheme).resolve(model)
     captured = recall(model, example_batch, loss)
     channels = chosen.channels(model)

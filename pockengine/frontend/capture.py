@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch._decomp import core_aten_decompositions, get_decompositions
+from torch._export.utils import _compiling_state_context
 from torch._functorch._aot_autograd.descriptors import (
     BufferAOTInput,
     GradAOTOutput,
@@ -30,8 +31,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from pockengine.errors import CaptureError
-from pockengine.frontend.legalize import legalize, unknown_ops_error
+from pockengine.frontend.evaluate import Evaluator
+from pockengine.frontend.legalize import UnsupportedError, legalize, unsupported_error
 from pockengine.frontend.losses import Loss, loss_function
+from pockengine.frontend.places import annotated
+from pockengine.frontend.trace_errors import trace_error
 
 Batch: TypeAlias = Any
 
@@ -70,6 +74,8 @@ class Captured:
         batch_spec: how ``(inputs, targets)`` flattens.
         output_spec: how the model's output flattens.
         requires_grad: canonical names of the parameters that the model itself wants to train.
+        assumed: contents of the buffers, all without a place in a checkpoint, that constants were
+            computed from; the capture holds for these alone.
     """
 
     graph: Graph
@@ -80,6 +86,7 @@ class Captured:
     batch_spec: pytree.TreeSpec
     output_spec: pytree.TreeSpec
     requires_grad: frozenset[str]
+    assumed: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class _WithLoss(nn.Module):
@@ -147,19 +154,13 @@ def capture(model: nn.Module, example_batch: Batch, loss: Loss) -> Captured:
     wrapper.training = model.training
     wanted = {id(p) for p in model.parameters() if p.requires_grad}
     with _everything_trains(model):
-        aten = _trace(wrapper, batch)
-    roles = _Roles(aten.graph, wrapper, batch)
-    try:
-        graph = legalize(aten, roles.inputs, roles.gradients, roles.outputs)
-    except CaptureError:
-        raise
-    except NotImplementedError as error:
-        raise unknown_ops_error(wrapper, batch, {}, detail=str(error)) from error
+        joint = _joint(wrapper, batch)
+    roles = joint.roles
     named = dict(model.named_parameters(remove_duplicate=False))
     assert wrapper.output_spec is not None
     return Captured(
-        graph=graph,
-        tensors=roles.tensors(aten),
+        graph=joint.graph,
+        tensors={**roles.tensors(joint.aten), **joint.constants},
         aliases=roles.aliases(),
         inputs=tuple(roles.batch_names[0]),
         targets=tuple(roles.batch_names[1]),
@@ -168,7 +169,40 @@ def capture(model: nn.Module, example_batch: Batch, loss: Loss) -> Captured:
         requires_grad=frozenset(
             name for name, p in named.items() if id(p) in wanted and name not in roles.aliases()
         ),
+        assumed=joint.assumed,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Joint:
+    """A joint graph as ATen ops and in the vocabulary, and what was computed of it already."""
+
+    aten: torch.fx.GraphModule
+    roles: _Roles
+    graph: Graph
+    constants: Mapping[str, Tensor]
+    assumed: Mapping[str, Tensor]
+
+
+def _joint(wrapper: _WithLoss, batch: tuple[Any, Any]) -> _Joint:
+    try:
+        return _legal(wrapper, batch)
+    except UnsupportedError:
+        pass
+    try:
+        with annotated(wrapper.model):  # slower: only to say where
+            return _legal(wrapper, batch)
+    except UnsupportedError as error:
+        raise unsupported_error(wrapper.model, error.missing) from error
+
+
+def _legal(wrapper: _WithLoss, batch: tuple[Any, Any]) -> _Joint:
+    aten = _trace(wrapper, batch)
+    roles = _Roles(aten.graph, wrapper, batch)
+    evaluator = Evaluator(aten, roles.fixed())
+    graph, constants = legalize(aten, roles.inputs, roles.gradients, roles.outputs, evaluator)
+    assumed = {roles.inputs[node]: roles.fixed()[node].clone() for node in evaluator.used}
+    return _Joint(aten, roles, graph, constants, assumed)
 
 
 @contextlib.contextmanager
@@ -195,6 +229,7 @@ def _trace(wrapper: _WithLoss, batch: tuple[Any, Any]) -> torch.fx.GraphModule:
         with contextlib.ExitStack() as stack, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(_compiling_state_context())  # models leave out checks of values
             stack.enter_context(torch.backends.mkldnn.flags(enabled=False))  # recurrent nets unroll
             # a tensor that is neither parameter nor buffer becomes a constant
             mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -206,14 +241,7 @@ def _trace(wrapper: _WithLoss, batch: tuple[Any, Any]) -> torch.fx.GraphModule:
     except CaptureError:
         raise
     except Exception as error:
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise CaptureError(
-            where=f"capture of {type(wrapper.model).__name__}",
-            found=f"{type(error).__name__}: {first}",
-            needed="a model that torch.export can trace and a loss that gives a scalar",
-            remedy="Run loss(model(x), y).backward() in PyTorch with the example batch first; "
-            "avoid control flow that depends on values",
-        ) from error
+        raise trace_error(wrapper.model, error) from error
 
 
 class _Roles:
@@ -231,10 +259,13 @@ class _Roles:
         for raw, tensor in self._owned.items():
             self._first.setdefault(id(tensor), _canonical(raw))
         self.inputs: dict[Node, str] = {}
+        self._buffers: dict[Node, str] = {}
         for node in graph.find_nodes(op="placeholder"):
             described = node.meta["desc"]
             if isinstance(described, (ParamAOTInput, BufferAOTInput)):
                 self.inputs[node] = self._name(described.target)
+                if isinstance(described, BufferAOTInput):
+                    self._buffers[node] = described.target
             elif isinstance(described, PlainAOTInput):
                 self.inputs[node] = flat_names[described.idx]
         self.gradients: dict[str, list[Node]] = {}
@@ -247,6 +278,15 @@ class _Roles:
                     self.gradients.setdefault(self._name(owner.target), []).append(value)
             elif isinstance(described, PlainAOTOutput):
                 self.outputs.append(value)
+
+    def fixed(self) -> dict[Node, Tensor]:
+        """Contents of the buffers that no checkpoint holds: they are part of the program."""
+        stored = {id(tensor) for tensor in self._wrapper.state_dict(keep_vars=True).values()}
+        return {
+            node: self._owned[target]
+            for node, target in self._buffers.items()
+            if id(self._owned[target]) not in stored and not self._owned[target].is_meta
+        }
 
     def tensors(self, module: torch.fx.GraphModule) -> dict[str, Tensor]:
         """Contents of everything that is not an input, by canonical name."""
