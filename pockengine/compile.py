@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.fx import Graph
 from torch.utils import _pytree as pytree
 
+from pockengine.adapters import adapter_scales
 from pockengine.frontend.capture import Batch, Captured, canonical_batch
 from pockengine.frontend.check_model import check_model
 from pockengine.frontend.losses import Loss
@@ -140,6 +141,8 @@ class Prepared:
         scheme: what is updated, resolved.
         optimizer: how.
         fold: contents of the const region from the model's tensors.
+        names: the model's ``state_dict()`` names -> canonical names.
+        adapters: the scale of each adapted layer, by name.
     """
 
     target: Target
@@ -150,6 +153,8 @@ class Prepared:
     scheme: Scheme
     optimizer: Optimizer
     fold: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+    names: Mapping[str, str]
+    adapters: Mapping[str, float]
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -196,7 +201,7 @@ def compile(  # noqa: A001 - the product's name for it, as in torch.compile
         scheme=scheme,
         target=get_target(target),
     )
-    return Trainer(link(prepared, model), prepared.captured.tensors, threads)
+    return Trainer(link(prepared), prepared.captured.tensors, threads)
 
 
 def prepare(
@@ -221,7 +226,9 @@ def prepare(
         observe: is shown every graph that a pass makes.
     """
     check_model(model, canonical_batch(example_batch))
-    chosen = (Scheme.from_requires_grad(model) if scheme is None else scheme).resolve(model)
+    wanted = Scheme.from_requires_grad(model) if scheme is None else scheme
+    model = wanted.prepared(model)
+    chosen = wanted.resolve(model)
     captured = recall(model, example_batch, loss)
     channels = chosen.channels(model)
     context = Context(
@@ -252,10 +259,12 @@ def prepare(
         scheme=chosen,
         optimizer=optimizer,
         fold=_Folder(starts, context),
+        names={name: captured.aliases.get(name, name) for name in model.state_dict()},
+        adapters=adapter_scales(model),
     )
 
 
-def link(prepared: Prepared, model: nn.Module) -> Program:
+def link(prepared: Prepared) -> Program:
     """The program of a prepared trainer.
 
     Raises:
@@ -268,14 +277,14 @@ def link(prepared: Prepared, model: nn.Module) -> Program:
         as_objects=target.llvm is not None,
     )
     descriptor, texts = assemble(prepared.sources, prepared.plan, built)
-    aliases = prepared.captured.aliases
     return Program(
         target=target,
         descriptor=descriptor,
         kernels=tuple(built[text].path for text in texts),
         plan=prepared.plan,
         signature=prepared.signature,
-        names={name: aliases.get(name, name) for name in model.state_dict()},
+        names=prepared.names,
+        adapters=prepared.adapters,
         dtypes={name: tensor.dtype for name, tensor in prepared.captured.tensors.items()},
         fold=prepared.fold,
         identity=_identity(prepared),
