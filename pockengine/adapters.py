@@ -73,7 +73,7 @@ def adapt(
         outputs, inputs = module.weight.shape[:2]
         bound = 1 / sqrt(inputs)
         down = torch.empty(rank, inputs, *ones).uniform_(-bound, bound, generator=generator)
-        kind: type[nn.Module] = type(module)
+        kind: Any = type(module)
         module.__class__ = _adapted_class(kind)
         module.lora_a = nn.Parameter(down)
         module.lora_b = nn.Parameter(torch.zeros(outputs, rank, *ones))
