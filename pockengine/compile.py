@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.fx import Graph
 from torch.utils import _pytree as pytree
@@ -54,6 +55,7 @@ from pockengine.scheme import Channels, Rule, Scheme
 from pockengine.targets import Target, get_target
 from pockengine.targets.host import TARGET as HOST
 from pockengine.trainer import Program, Trainer
+from pockengine.weights import Paths, StoredWeights
 
 Observer: TypeAlias = Callable[[str, str, Graph], None]
 """Called with an entry point's name, a pass's name and the graph that the pass made."""
@@ -142,6 +144,7 @@ class Prepared:
         optimizer: how.
         fold: contents of the const region from the model's tensors.
         names: the model's ``state_dict()`` names -> canonical names.
+        dtypes: of the model's tensors, by canonical name.
         adapters: the scale of each adapted layer, by name.
     """
 
@@ -154,6 +157,7 @@ class Prepared:
     optimizer: Optimizer
     fold: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
     names: Mapping[str, str]
+    dtypes: Mapping[str, torch.dtype]
     adapters: Mapping[str, float]
 
     @property
@@ -171,6 +175,7 @@ def compile(  # noqa: A001 - the product's name for it, as in torch.compile
     scheme: Scheme | Rule | None = None,
     target: str = "host",
     threads: int | None = None,
+    weights: Paths | None = None,
 ) -> Trainer:
     """Compile a fine-tuning run.
 
@@ -185,6 +190,8 @@ def compile(  # noqa: A001 - the product's name for it, as in torch.compile
         target: the machine, by its name in ``pockengine.targets``. What is compiled for another
             than ``"host"`` cannot run here; ``Trainer.export`` writes it for its machine.
         threads: how many work at a step; None for all cores where that pays, else one.
+        weights: safetensors file (or files) with the model's values, which are read tensor by
+            tensor: the model may be on the meta device then.
 
     Raises:
         CaptureError: the model or the loss cannot be captured.
@@ -200,6 +207,7 @@ def compile(  # noqa: A001 - the product's name for it, as in torch.compile
         optimizer=optimizer,
         scheme=scheme,
         target=get_target(target),
+        weights=weights,
     )
     return Trainer(link(prepared), prepared.captured.tensors, threads)
 
@@ -213,6 +221,7 @@ def prepare(
     scheme: Scheme | Rule | None = None,
     target: Target = HOST,
     observe: Observer | None = None,
+    weights: Paths | None = None,
 ) -> Prepared:
     """All of ``compile`` up to the memory plan: of the target, only its memory matters.
 
@@ -224,12 +233,17 @@ def prepare(
         scheme: as ``compile``.
         target: the machine.
         observe: is shown every graph that a pass makes.
+        weights: as ``compile``.
     """
-    check_model(model, canonical_batch(example_batch))
+    check_model(model, canonical_batch(example_batch), weights is not None)
     wanted = Scheme.from_requires_grad(model) if scheme is None else scheme
     model = wanted.prepared(model)
     chosen = wanted.resolve(model)
     captured = recall(model, example_batch, loss)
+    dtypes = {name: tensor.dtype for name, tensor in captured.tensors.items()}
+    if weights is not None:
+        stored = StoredWeights(weights, captured.tensors, captured.aliases)
+        captured = replace(captured, tensors=stored)
     channels = chosen.channels(model)
     context = Context(
         updated=frozenset(chosen),
@@ -260,6 +274,7 @@ def prepare(
         optimizer=optimizer,
         fold=_Folder(starts, context),
         names={name: captured.aliases.get(name, name) for name in model.state_dict()},
+        dtypes=dtypes,
         adapters=adapter_scales(model),
     )
 
@@ -285,7 +300,7 @@ def link(prepared: Prepared) -> Program:
         signature=prepared.signature,
         names=prepared.names,
         adapters=prepared.adapters,
-        dtypes={name: tensor.dtype for name, tensor in prepared.captured.tensors.items()},
+        dtypes=prepared.dtypes,
         fold=prepared.fold,
         identity=_identity(prepared),
     )

@@ -28,6 +28,7 @@ from pockengine.runtime.regions import Regions
 from pockengine.runtime.signature import Signature, has_tensors
 from pockengine.runtime.threads import default_threads
 from pockengine.targets import Target
+from pockengine.weights import StoredWeights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +75,15 @@ class Trainer:
     ) -> None:
         self._program = program
         self._regions = Regions(program.plan, program.descriptor.region_alignment)
-        self._kept = {n: t.detach().clone() for n, t in tensors.items() if n not in self._regions}
+        self._kept = {
+            name: tensor.detach().to(program.dtypes[name], copy=True)
+            for name, tensor in tensors.items()
+            if name not in self._regions
+        }
         params = self._regions.names(Region.PARAM)
-        self._regions.write(program.fold(tensors))
-        self._regions.write({name: tensors[name] for name in params})
+        release = tensors.release if isinstance(tensors, StoredWeights) else None
+        self._regions.write(program.fold(tensors), release)
+        self._regions.write({name: tensors[name] for name in params}, release)
         self._model_fingerprint: str | None = None
         self.threads = _checked_threads(threads)
         self._engine = self._open() if program.target.llvm is None else None

@@ -95,7 +95,7 @@ def _child(name: str, pipe: Any) -> None:
     pipe.send(check(name))
 
 
-def attempt(name: str) -> Outcome:
+def attempt(name: str, seconds: float) -> Outcome:
     """``check`` in a process of its own, for so long and no longer."""
     context = multiprocessing.get_context("fork")
     receive, send = context.Pipe(duplex=False)
@@ -104,8 +104,8 @@ def attempt(name: str) -> Outcome:
     process.start()
     send.close()
     try:
-        late = not receive.poll(SECONDS)
-        found = {"status": "error", "reason": f"over {SECONDS} s"} if late else receive.recv()
+        late = not receive.poll(seconds)
+        found = {"status": "error", "reason": f"over {seconds} s"} if late else receive.recv()
     except EOFError:
         found = {"status": "error", "reason": "the process died"}
     process.kill()
@@ -147,6 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="a shell pattern of names, which run again")
     parser.add_argument("--failed", action="store_true", help="run again all that is not ok")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="limit of each")
     arguments = parser.parse_args()
     path = HERE / "result.json"
     kept: dict[str, Outcome] = json.loads(path.read_text("utf-8")) if path.exists() else {}
@@ -156,7 +157,7 @@ def main() -> None:
             done = not fnmatchcase(name, arguments.only)
         if done:
             continue
-        kept[name] = found = attempt(name)
+        kept[name] = found = attempt(name, arguments.seconds)
         print(f"{name}: {found['status']} ({found['seconds']} s) {found['reason']}", flush=True)
         path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         (HERE / "table.md").write_text(summed_up(kept), encoding="utf-8")

@@ -218,6 +218,34 @@ def _everything_trains(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
+@contextlib.contextmanager
+def _without_values(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
+    """Tensors on the meta device stand inside as if they were on the CPU."""
+    stand_ins: dict[int, Tensor] = {}
+    replaced: list[tuple[dict[str, Any], str, Tensor]] = []
+    for module in model.modules():
+        for owned in (module._parameters, module._buffers):  # noqa: SLF001 - no public list
+            for name, tensor in owned.items():
+                if tensor is not None and tensor.is_meta:
+                    replaced.append((owned, name, tensor))
+                    stand_ins.setdefault(id(tensor), _stand_in(tensor, mode))
+    for owned, name, tensor in replaced:
+        owned[name] = stand_ins[id(tensor)]
+    try:
+        yield
+    finally:
+        for owned, name, tensor in replaced:
+            owned[name] = tensor
+
+
+def _stand_in(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+    with mode:
+        empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    return empty
+
+
 def _decompositions() -> dict[Any, Any]:
     table = {**core_aten_decompositions(), **get_decompositions(_ALSO)}
     whole = {getattr(packet, name) for packet in _WHOLE for name in packet.overloads()}  # type: ignore[no-untyped-call]
@@ -234,6 +262,7 @@ def _trace(wrapper: _WithLoss, batch: tuple[Any, Any]) -> torch.fx.GraphModule:
             # a tensor that is neither parameter nor buffer becomes a constant
             mode = FakeTensorMode(allow_non_fake_inputs=True)
             stack.enter_context(tracing(TracingContext(mode)))
+            stack.enter_context(_without_values(wrapper, mode))
             joint = aot_export_joint_with_descriptors(
                 stack, wrapper, batch, decompositions=_decompositions()
             )
