@@ -224,7 +224,8 @@ def _without_values(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
     stand_ins: dict[int, Tensor] = {}
     replaced: list[tuple[dict[str, Any], str, Tensor]] = []
     for module in model.modules():
-        for owned in (module._parameters, module._buffers):  # noqa: SLF001 - no public list
+        tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)  # noqa: SLF001
+        for owned in tables:
             for name, tensor in owned.items():
                 if tensor is not None and tensor.is_meta:
                     replaced.append((owned, name, tensor))
