@@ -186,7 +186,7 @@ def test_head_with_one_more_class() -> None:
     ("options", "message"),
     [
         ({"classes": 2, "keep": [0, 1, 2]}, "2 classes, keeping"),
-        ({"classes": 4, "keep": [4]}, "from 0 to 3"),
+        ({"classes": 4, "keep": [4]}, "of 0 to 3"),
         ({"classes": 0}, "one class or more"),
         ({"classes": 3, "name": "tail"}, "no linear layer 'tail'"),
     ],

@@ -101,6 +101,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
             pe.compile(on_meta(), BATCH, weights=tmp_path / name, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_one_copy_in_memory(tmp_path: Path) -> None:
     """With 64 MB of frozen weights, a process grows by little more than the trainer's regions."""
     ran = subprocess.run(
