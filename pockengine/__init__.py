@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pockengine.compile import compile as compile  # noqa: A004 - the product's name for it
+    from pockengine.heads import replace_head as replace_head
     from pockengine.optimizer import SGD as SGD
     from pockengine.optimizer import AdamW as AdamW
     from pockengine.optimizer import ParamGroup as ParamGroup
@@ -28,8 +29,9 @@ _HOME = {
     "ParamGroup": "pockengine.optimizer",
     "Scheme": "pockengine.scheme",
     "Trainer": "pockengine.trainer",
+    "replace_head": "pockengine.heads",
 }
-__all__ = ["SGD", "AdamW", "ParamGroup", "Scheme", "Trainer", "compile"]
+__all__ = ["SGD", "AdamW", "ParamGroup", "Scheme", "Trainer", "compile", "replace_head"]
 
 
 def __getattr__(name: str) -> Any:

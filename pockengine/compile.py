@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.fx import Graph
 from torch.utils import _pytree as pytree
 
+from pockengine.adapters import adapter_scales
 from pockengine.frontend.capture import Batch, Captured, canonical_batch
+from pockengine.frontend.check_model import check_model
 from pockengine.frontend.losses import Loss
 from pockengine.frontend.recall import recall
 from pockengine.ir.graph import (
@@ -57,6 +60,7 @@ from pockengine.scheme import Channels, Rule, Scheme
 from pockengine.targets import Target, get_target
 from pockengine.targets.host import TARGET as HOST
 from pockengine.trainer import Program, Trainer
+from pockengine.weights import Paths, StoredWeights
 
 Observer: TypeAlias = Callable[[str, str, Graph], None]
 """Called with an entry point's name, a pass's name and the graph that the pass made."""
@@ -145,6 +149,9 @@ class Prepared:
         scheme: what is updated, resolved.
         optimizer: how.
         fold: contents of the const region from the model's tensors.
+        names: the model's ``state_dict()`` names -> canonical names.
+        dtypes: of the model's tensors, by canonical name.
+        adapters: the scale of each adapted layer, by name.
     """
 
     target: Target
@@ -155,6 +162,9 @@ class Prepared:
     scheme: Scheme
     optimizer: Optimizer
     fold: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+    names: Mapping[str, str]
+    dtypes: Mapping[str, torch.dtype]
+    adapters: Mapping[str, float]
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -162,7 +172,7 @@ class Prepared:
         return [kernel for source in self.sources for kernel in source.kernels]
 
 
-def compile(  # noqa: A001 - the product's name for it, as in torch.compile
+def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.compile
     model: nn.Module,
     example_batch: Batch,
     *,
@@ -172,6 +182,7 @@ def compile(  # noqa: A001 - the product's name for it, as in torch.compile
     target: str = "host",
     threads: int | None = None,
     seed: int = 0,
+    weights: Paths | None = None,
 ) -> Trainer:
     """Compile a fine-tuning run.
 
@@ -188,6 +199,8 @@ def compile(  # noqa: A001 - the product's name for it, as in torch.compile
             than ``"host"`` cannot run here; ``Trainer.export`` writes it for its machine.
         threads: how many work at a step; None for all cores where that pays, else one.
         seed: of random numbers (dropout); equal seeds give equal runs on any number of threads.
+        weights: safetensors file (or files) with the model's values, which are read tensor by
+            tensor: the model may be on the meta device then.
 
     Raises:
         CaptureError: the model or the loss cannot be captured.
@@ -203,8 +216,9 @@ def compile(  # noqa: A001 - the product's name for it, as in torch.compile
         optimizer=optimizer,
         scheme=scheme,
         target=get_target(target),
+        weights=weights,
     )
-    return Trainer(link(prepared, model), prepared.captured.tensors, threads, seed)
+    return Trainer(link(prepared), prepared.captured.tensors, threads, seed)
 
 
 def prepare(
@@ -216,6 +230,7 @@ def prepare(
     scheme: Scheme | Rule | None = None,
     target: Target = HOST,
     observe: Observer | None = None,
+    weights: Paths | None = None,
 ) -> Prepared:
     """All of ``compile`` up to the memory plan: of the target, only its memory matters.
 
@@ -227,9 +242,10 @@ def prepare(
         scheme: as ``compile``.
         target: the machine.
         observe: is shown every graph that a pass makes.
+        weights: as ``compile``.
     """
     with _older_objects_frozen():
-        return _prepare(model, example_batch, loss, optimizer, scheme, target, observe)
+        return _prepare(model, example_batch, loss, optimizer, scheme, target, observe, weights)
 
 
 def _prepare(
@@ -240,9 +256,17 @@ def _prepare(
     scheme: Scheme | Rule | None,
     target: Target,
     observe: Observer | None,
+    weights: Paths | None,
 ) -> Prepared:
-    chosen = (Scheme.from_requires_grad(model) if scheme is None else scheme).resolve(model)
+    check_model(model, canonical_batch(example_batch), weights is not None)
+    wanted = Scheme.from_requires_grad(model) if scheme is None else scheme
+    model = wanted.prepared(model)
+    chosen = wanted.resolve(model)
     captured = recall(model, example_batch, loss)
+    dtypes = {name: tensor.dtype for name, tensor in captured.tensors.items()}
+    if weights is not None:
+        stored = StoredWeights(weights, captured.tensors, captured.aliases)
+        captured = replace(captured, tensors=stored)
     channels = chosen.channels(model)
     context = Context(
         updated=frozenset(chosen),
@@ -272,6 +296,9 @@ def _prepare(
         scheme=chosen,
         optimizer=optimizer,
         fold=_Folder(starts, context),
+        names={name: captured.aliases.get(name, name) for name in model.state_dict()},
+        dtypes=dtypes,
+        adapters=adapter_scales(model),
     )
 
 
@@ -292,7 +319,7 @@ def _older_objects_frozen() -> Iterator[None]:
         gc.unfreeze()
 
 
-def link(prepared: Prepared, model: nn.Module) -> Program:
+def link(prepared: Prepared) -> Program:
     """The program of a prepared trainer.
 
     Raises:
@@ -305,15 +332,15 @@ def link(prepared: Prepared, model: nn.Module) -> Program:
         as_objects=target.llvm is not None,
     )
     descriptor, texts = assemble(prepared.sources, prepared.plan, built)
-    aliases = prepared.captured.aliases
     return Program(
         target=target,
         descriptor=descriptor,
         kernels=tuple(built[text].path for text in texts),
         plan=prepared.plan,
         signature=prepared.signature,
-        names={name: aliases.get(name, name) for name in model.state_dict()},
-        dtypes={name: tensor.dtype for name, tensor in prepared.captured.tensors.items()},
+        names=prepared.names,
+        adapters=prepared.adapters,
+        dtypes=prepared.dtypes,
         fold=prepared.fold,
         identity=_identity(prepared),
     )

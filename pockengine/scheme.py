@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from pockengine.adapters import adapt, adapter_names, adapter_scales
 from pockengine.errors import SchemeError
 from pockengine.model_tree import (
     bias_names,
@@ -50,6 +51,10 @@ class Rule(ABC):
     @abstractmethod
     def table(self, model: nn.Module) -> dict[str, float]:
         """Fraction by parameter name; empty where the rule selects nothing."""
+
+    def prepared(self, model: nn.Module) -> nn.Module:
+        """The model that is trained: this one, or one that shares its tensors and has more."""
+        return model
 
     def resolve(self, model: nn.Module) -> Scheme:
         """The scheme of this rule for a model.
@@ -127,7 +132,45 @@ class LastBlocks(Rule):
         return dict.fromkeys(names, 1.0)
 
 
-_RULES: dict[str, type[Rule]] = {rule.kind: rule for rule in (Full, BiasOnly, LastBlocks)}
+@dataclass(frozen=True, slots=True)
+class Lora(Rule):
+    """Low-rank adapters of some layers are updated, and nothing else but, if asked, the head.
+
+    Args:
+        rank: of the adapters.
+        targets: layers: names, ends of names or shell patterns.
+        alpha: the adapters' part is scaled by ``alpha / rank``; None for a scale of 1.
+        head: whether the model's last linear layer is updated fully as well.
+        seed: of the adapters' first values.
+    """
+
+    kind: ClassVar[str] = "lora"
+    rank: int
+    targets: tuple[str, ...]
+    alpha: float | None = None
+    head: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _positive("Scheme.lora(rank)", self.rank)
+        listed = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
+        object.__setattr__(self, "targets", listed)
+
+    def prepared(self, model: nn.Module) -> nn.Module:
+        """The model with adapters; itself where it has them."""
+        if adapter_scales(model):
+            return model
+        alpha = self.rank if self.alpha is None else self.alpha
+        return adapt(model, rank=self.rank, targets=self.targets, alpha=alpha, seed=self.seed)
+
+    def table(self, model: nn.Module) -> dict[str, float]:
+        """The adapters of the prepared model, then the head but for the weight that one adapts."""
+        adapted = {name.rpartition(".")[0] for name in adapter_names(model)}
+        head = [n for n in head_names(model) if self.head and n.rpartition(".")[0] not in adapted]
+        return dict.fromkeys([*adapter_names(model), *head], 1.0)
+
+
+_RULES: dict[str, type[Rule]] = {rule.kind: rule for rule in (Full, BiasOnly, LastBlocks, Lora)}
 
 
 class Scheme(Mapping[str, float]):
@@ -165,6 +208,20 @@ class Scheme(Mapping[str, float]):
         """Update the last ``count`` repeated blocks and everything after them."""
         return LastBlocks(count)
 
+    @staticmethod
+    def lora(
+        rank: int,
+        targets: Sequence[str],
+        *,
+        alpha: float | None = None,
+        head: bool = False,
+        seed: int = 0,
+    ) -> Lora:
+        """Add low-rank adapters to the layers of these names, and update those (and the head)."""
+        return Lora(
+            rank, tuple([targets] if isinstance(targets, str) else targets), alpha, head, seed
+        )
+
     @classmethod
     def from_requires_grad(cls, model: nn.Module) -> Scheme:
         """Update what the model itself wants to train: the default of ``compile``."""
@@ -193,6 +250,10 @@ class Scheme(Mapping[str, float]):
             if fraction < 1 and id(parameter) not in axes:
                 raise _no_channels(name, parameter, fraction)
         return Scheme(found)
+
+    def prepared(self, model: nn.Module) -> nn.Module:
+        """The model itself, as a scheme only names what it has."""
+        return model
 
     def channels(self, model: nn.Module) -> dict[str, Channels]:
         """The updated channels of each parameter that is updated in part, by canonical name.

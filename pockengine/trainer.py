@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pockengine.adapters import merged
 from pockengine.checkpoint import fingerprint, read_checkpoint, write_checkpoint
 from pockengine.errors import CheckpointError, InputError, TrainError
 from pockengine.ir.draws import SEED
@@ -28,6 +29,7 @@ from pockengine.runtime.regions import Regions
 from pockengine.runtime.signature import Signature, has_tensors
 from pockengine.runtime.threads import default_threads
 from pockengine.targets import Target
+from pockengine.weights import StoredWeights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class Program:
         dtypes: of the model's tensors, by canonical name.
         fold: contents of the const region, by name, from the model's tensors by canonical name.
         identity: what a checkpoint has to agree with besides the frozen values, as text by name.
+        adapters: the scale of each layer's low-rank adapter, by the layer's name.
     """
 
     target: Target
@@ -56,6 +59,7 @@ class Program:
     dtypes: Mapping[str, torch.dtype]
     fold: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
     identity: Mapping[str, str]
+    adapters: Mapping[str, float] = field(default_factory=dict)
 
 
 class Trainer:
@@ -77,9 +81,14 @@ class Trainer:
     ) -> None:
         self._program = program
         self._regions = Regions(program.plan, program.descriptor.region_alignment)
-        self._kept = {n: t.detach().clone() for n, t in tensors.items() if n not in self._regions}
-        self._regions.write(program.fold(tensors))
-        self._regions.write({name: tensors[name] for name in self._changing(tensors)})
+        self._kept = {
+            name: tensor.detach().to(program.dtypes[name], copy=True)
+            for name, tensor in tensors.items()
+            if name not in self._regions
+        }
+        release = tensors.release if isinstance(tensors, StoredWeights) else None
+        self._regions.write(program.fold(tensors), release)
+        self._regions.write({name: tensors[name] for name in self._changing(tensors)}, release)
         chosen = _checked_seed(seed)
         if SEED in self._regions:
             self._regions.write({SEED: torch.tensor(chosen)})
@@ -165,10 +174,17 @@ class Trainer:
         signature = self._program.signature
         return [*signature.bind_inputs(inputs), *signature.bind_targets(targets)]
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Copies of all of the model's tensors, under PyTorch's names and in its layouts."""
+    def state_dict(self, *, merge: bool = False) -> dict[str, Tensor]:
+        """Copies of all of the model's tensors, under PyTorch's names and in its layouts.
+
+        Args:
+            merge: whether the adapters that a scheme added are worked into the weights, which gives
+                the names of the model that was compiled. Else they are listed by the side of the
+                weights, as ``layer.lora_a`` (rank, inputs) and ``layer.lora_b`` (outputs, rank).
+        """
         canonical = {name: self._tensor(name) for name in set(self._program.names.values())}
-        return {name: canonical[used] for name, used in self._program.names.items()}
+        found = {name: canonical[used] for name, used in self._program.names.items()}
+        return merged(found, self._program.adapters) if merge else found
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over all of the model's tensors; the optimizer's state stays.

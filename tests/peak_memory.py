@@ -52,7 +52,7 @@ def peak_growth(name: str, steps: int) -> dict[str, int]:
         optimizer=pe.SGD(momentum=0.9),
         scheme=pe.Scheme.full(),
     )
-    program = link(prepared, model)
+    program = link(prepared)
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     before = _resident("VmRSS")

@@ -34,7 +34,7 @@ def _compiled(seed: int, optimizer: pe.SGD, scheme: pe.Scheme) -> tuple[Program,
     options: dict[str, Any] = {"loss": "mse", "optimizer": optimizer, "scheme": scheme}
     model = _model(seed)
     prepared = prepare(model, (_X, _Y), **options)
-    return link(prepared, model), dict(prepared.captured.tensors)
+    return link(prepared), dict(prepared.captured.tensors)
 
 
 def _trainer(seed: int = 0, optimizer: pe.SGD = _SGD, scheme: pe.Scheme = _SCHEME) -> pe.Trainer:

@@ -55,7 +55,7 @@ def ready(model: nn.Module, batch: Batch, scheme: Scheme | Rule) -> dict[str, fl
         model, batch, loss="cross_entropy", optimizer=pe.SGD(momentum=0.9), scheme=scheme
     )
     seconds["passes_and_plan"] = lap()
-    program = link(prepared, model)
+    program = link(prepared)
     seconds["kernels_and_tables"] = lap()
     trainer = pe.Trainer(program, prepared.captured.tensors, threads=1)
     seconds["open"] = lap()

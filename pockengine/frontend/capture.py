@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch._decomp import _core_aten_decompositions_post_autograd, get_decompositions
+from torch._export.utils import _compiling_state_context
 from torch._functorch._aot_autograd.descriptors import (
     BufferAOTInput,
     GradAOTOutput,
@@ -32,10 +33,13 @@ from torch.utils import _pytree as pytree
 
 from pockengine.errors import CaptureError
 from pockengine.frontend.constants import FreshFromConstants
-from pockengine.frontend.legalize import legalize, unknown_ops_error
+from pockengine.frontend.evaluate import Evaluator
+from pockengine.frontend.legalize import UnsupportedError, legalize, unsupported_error
 from pockengine.frontend.losses import Loss, loss_function
 from pockengine.frontend.modes import evaluating, is_training, traceable_averages
 from pockengine.frontend.packed import RefusePacking, refuse_packed
+from pockengine.frontend.places import annotated
+from pockengine.frontend.trace_errors import trace_error
 
 Batch: TypeAlias = Any
 
@@ -77,6 +81,8 @@ class Captured:
         batch_spec: how ``(inputs, targets)`` flattens.
         output_spec: how the model's output flattens, in eval mode.
         requires_grad: canonical names of the parameters that the model itself wants to train.
+        assumed: contents of the buffers, all without a place in a checkpoint, that constants were
+            computed from; the capture holds for these alone.
     """
 
     graph: Graph
@@ -88,6 +94,7 @@ class Captured:
     batch_spec: pytree.TreeSpec
     output_spec: pytree.TreeSpec
     requires_grad: frozenset[str]
+    assumed: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class _WithLoss(nn.Module):
@@ -156,24 +163,19 @@ def capture(model: nn.Module, example_batch: Batch, loss: Loss) -> Captured:
     wrapper = _WithLoss(model, loss_function(loss))
     wrapper.training = model.training
     wanted = {id(p) for p in model.parameters() if p.requires_grad}
-    with _everything_trains(model), traceable_averages(model):
-        aten = _trace(wrapper, batch)
-    roles = _Roles(aten.graph, wrapper, batch)
-    evaluation = graph = _legal(aten, roles, wrapper, batch)
-    tensors = roles.tensors(aten)
-    if is_training(model):
-        with evaluating(model):
-            other = _trace(wrapper, batch)
-            _rename_constants(other)
-            seen = _Roles(other.graph, wrapper, batch)
-            evaluation = _legal(other, seen, wrapper, batch)
-            tensors = {**seen.tensors(other), **tensors}
+    with _everything_trains(model):
+        with traceable_averages(model):
+            evaluation = joint = _joint(wrapper, batch)
+        if is_training(model):
+            with evaluating(model):
+                evaluation = _joint(wrapper, batch, _EVALUATION)
+    roles = joint.roles
     named = dict(model.named_parameters(remove_duplicate=False))
     assert wrapper.output_spec is not None
     return Captured(
-        graph=graph,
-        evaluation=evaluation,
-        tensors=tensors,
+        graph=joint.graph,
+        evaluation=evaluation.graph,
+        tensors={**evaluation.tensors(), **joint.tensors()},
         aliases=roles.aliases(),
         inputs=tuple(roles.batch_names[0]),
         targets=tuple(roles.batch_names[1]),
@@ -182,25 +184,56 @@ def capture(model: nn.Module, example_batch: Batch, loss: Loss) -> Captured:
         requires_grad=frozenset(
             name for name, p in named.items() if id(p) in wanted and name not in roles.aliases()
         ),
+        assumed={**evaluation.assumed, **joint.assumed},
     )
 
 
-def _legal(
-    aten: torch.fx.GraphModule, roles: _Roles, wrapper: _WithLoss, batch: tuple[Any, Any]
-) -> Graph:
+@dataclass(frozen=True, slots=True)
+class _Joint:
+    """A joint graph as ATen ops and in the vocabulary, and what was computed of it already."""
+
+    aten: torch.fx.GraphModule
+    roles: _Roles
+    graph: Graph
+    constants: Mapping[str, Tensor]
+    assumed: Mapping[str, Tensor]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Contents of everything that is not an input, by canonical name."""
+        return {**self.roles.tensors(self.aten), **self.constants}
+
+
+def _joint(wrapper: _WithLoss, batch: tuple[Any, Any], prefix: str = "") -> _Joint:
     try:
-        return legalize(aten, roles.inputs, roles.gradients, roles.outputs, roles.buffers)
-    except NotImplementedError as error:
-        raise unknown_ops_error(wrapper, batch, {}, detail=str(error)) from error
+        return _legal(wrapper, batch, prefix)
+    except UnsupportedError:
+        pass
+    try:
+        with annotated(wrapper.model):  # slower: only to say where
+            return _legal(wrapper, batch, prefix)
+    except UnsupportedError as error:
+        raise unsupported_error(wrapper.model, error.missing) from error
 
 
-def _rename_constants(module: torch.fx.GraphModule) -> None:
+def _legal(wrapper: _WithLoss, batch: tuple[Any, Any], prefix: str) -> _Joint:
+    aten = _trace(wrapper, batch)
+    _rename_constants(aten, prefix)
+    roles = _Roles(aten.graph, wrapper, batch)
+    evaluator = Evaluator(aten, roles.fixed())
+    graph, constants = legalize(
+        aten, roles.inputs, roles.gradients, roles.outputs, roles.buffers, evaluator, prefix
+    )
+    assumed = {roles.inputs[node]: roles.fixed()[node].clone() for node in evaluator.used}
+    return _Joint(aten, roles, graph, constants, assumed)
+
+
+def _rename_constants(module: torch.fx.GraphModule, prefix: str) -> None:
     """Constants of the eval-mode graph keep apart from those of the joint graph."""
     for node in module.graph.find_nodes(op="get_attr"):
         name = str(node.target)
-        if "." not in name and not name.startswith(_EVALUATION):
-            setattr(module, _EVALUATION + name, getattr(module, name))
-            node.target = _EVALUATION + name
+        if prefix and "." not in name and not name.startswith(prefix):
+            setattr(module, prefix + name, getattr(module, name))
+            node.target = prefix + name
 
 
 @contextlib.contextmanager
@@ -216,6 +249,35 @@ def _everything_trains(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
+@contextlib.contextmanager
+def _without_values(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
+    """Tensors on the meta device stand inside as if they were on the CPU."""
+    stand_ins: dict[int, Tensor] = {}
+    replaced: list[tuple[dict[str, Any], str, Tensor]] = []
+    for module in model.modules():
+        tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)  # noqa: SLF001
+        for owned in tables:
+            for name, tensor in owned.items():
+                if tensor is not None and tensor.is_meta:
+                    replaced.append((owned, name, tensor))
+                    stand_ins.setdefault(id(tensor), _stand_in(tensor, mode))
+    for owned, name, tensor in replaced:
+        owned[name] = stand_ins[id(tensor)]
+    try:
+        yield
+    finally:
+        for owned, name, tensor in replaced:
+            owned[name] = tensor
+
+
+def _stand_in(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+    with mode:
+        empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    return empty
+
+
 def _decompositions() -> dict[Any, Any]:
     """What is traced in terms of other ops; composite ops need no entry, autograd has cut them."""
     table = {**_core_aten_decompositions_post_autograd(), **get_decompositions(_ALSO)}
@@ -229,10 +291,12 @@ def _trace(wrapper: _WithLoss, batch: tuple[Any, Any]) -> torch.fx.GraphModule:
             warnings.simplefilter("ignore")
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             stack.enter_context(RefusePacking())
+            stack.enter_context(_compiling_state_context())  # models leave out checks of values
             stack.enter_context(torch.backends.mkldnn.flags(enabled=False))  # recurrent nets unroll
             # a tensor that is neither parameter nor buffer becomes a constant
             mode = FakeTensorMode(allow_non_fake_inputs=True)
             stack.enter_context(tracing(TracingContext(mode)))
+            stack.enter_context(_without_values(wrapper, mode))
             joint = aot_export_joint_with_descriptors(
                 stack, wrapper, batch, decompositions=_decompositions()
             )
@@ -240,14 +304,7 @@ def _trace(wrapper: _WithLoss, batch: tuple[Any, Any]) -> torch.fx.GraphModule:
     except CaptureError:
         raise
     except Exception as error:
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise CaptureError(
-            where=f"capture of {type(wrapper.model).__name__}",
-            found=f"{type(error).__name__}: {first}",
-            needed="a model that torch.export can trace and a loss that gives a scalar",
-            remedy="Run loss(model(x), y).backward() in PyTorch with the example batch first; "
-            "avoid control flow that depends on values",
-        ) from error
+        raise trace_error(wrapper.model, error) from error
 
 
 class _Roles:
@@ -265,10 +322,13 @@ class _Roles:
         for raw, tensor in self._owned.items():
             self._first.setdefault(id(tensor), _canonical(raw))
         self.inputs: dict[Node, str] = {}
+        self._buffers: dict[Node, str] = {}
         for node in graph.find_nodes(op="placeholder"):
             described = node.meta["desc"]
             if isinstance(described, (ParamAOTInput, BufferAOTInput)):
                 self.inputs[node] = self._name(described.target)
+                if isinstance(described, BufferAOTInput):
+                    self._buffers[node] = described.target
             elif isinstance(described, PlainAOTInput):
                 self.inputs[node] = flat_names[described.idx]
         self._read_outputs(graph.output_node())
@@ -288,6 +348,17 @@ class _Roles:
                     self.buffers[self._name(changed.target)] = value
             elif isinstance(described, PlainAOTOutput):
                 self.outputs.append(value)
+
+    def fixed(self) -> dict[Node, Tensor]:
+        """Contents of the buffers that no checkpoint holds: they are part of the program."""
+        stored = {id(tensor) for tensor in self._wrapper.state_dict(keep_vars=True).values()}
+        return {
+            node: self._owned[target]
+            for node, target in self._buffers.items()
+            if id(self._owned[target]) not in stored
+            and self._name(target) not in self.buffers
+            and not self._owned[target].is_meta
+        }
 
     def tensors(self, module: torch.fx.GraphModule) -> dict[str, Tensor]:
         """Contents of everything that is not an input, by canonical name."""

@@ -54,11 +54,18 @@ def recall(model: nn.Module, example_batch: Batch, loss: Loss) -> Captured:
     if not isinstance(loss, str) or structure is None:
         return capture(model, example_batch, loss)
     kept = _kept.get(model)
-    if kept and (kept.batch, kept.loss, kept.structure) == (batch, loss, structure):
+    same = kept and (kept.batch, kept.loss, kept.structure) == (batch, loss, structure)
+    if kept and same and _still_assumed(kept.captured, model):
         return _renewed(kept.captured, model)
     captured = capture(model, example_batch, loss)
     _kept[model] = _Kept(batch, loss, structure, captured)
     return captured
+
+
+def _still_assumed(captured: Captured, model: nn.Module) -> bool:
+    """Whether the buffers that constants were computed from are as they were."""
+    now = dict(model.named_buffers(remove_duplicate=False))
+    return all(torch.equal(now[name], tensor) for name, tensor in captured.assumed.items())
 
 
 def _renewed(captured: Captured, model: nn.Module) -> Captured:

@@ -148,7 +148,7 @@ def _evaluate(graph: Graph, wanted: set[Node], tensors: Mapping[str, Tensor]) ->
             if node not in needed:
                 continue
             if node.op == "placeholder":
-                places[node] = tensors[name_of(node)]
+                places[node] = _full_precision(tensors[name_of(node)])
                 continue
             args, kwargs = torch.fx.map_arg((node.args, dict(node.kwargs)), places.__getitem__)
             places[node] = node.target(*args, **kwargs)
@@ -157,6 +157,12 @@ def _evaluate(graph: Graph, wanted: set[Node], tensors: Mapping[str, Tensor]) ->
                 if not readers[operand] and operand not in wanted:
                     del places[operand]
     return {node: places[node].contiguous() for node in wanted}
+
+
+def _full_precision(tensor: Tensor) -> Tensor:
+    """Values that a file holds in half precision are float32 in a graph."""
+    half = tensor.dtype in (torch.float16, torch.bfloat16)
+    return tensor.float() if half else tensor
 
 
 def _tidy(graph: Graph, made: Mapping[str, Node]) -> None:

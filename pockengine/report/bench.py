@@ -173,7 +173,7 @@ def bench(
     )
     source = next(source for source in prepared.sources if source.name == "step")
     ordered = [source.kernels[i] for i in prepared.plan.entries["step"].order]
-    program = link(prepared, workload.model)
+    program = link(prepared)
     other = eager_step(workload, prepared.scheme, threads) if eager else None
     with pinned(threads), Trainer(program, prepared.captured.tensors, threads) as trainer:
         meter = PeakMeter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -43,11 +43,20 @@ class Regions:
         """A dense copy of a tensor."""
         return self.view(name).clone(memory_format=torch.contiguous_format)
 
-    def write(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy tensors to their places; each has the shape of its place."""
+    def write(
+        self, tensors: Mapping[str, Tensor], done: Callable[[str], None] | None = None
+    ) -> None:
+        """Copy tensors to their places; each has the shape of its place.
+
+        Args:
+            tensors: by name.
+            done: is told the name of each that has been copied.
+        """
         with torch.no_grad():
             for name, tensor in tensors.items():
                 self.view(name).copy_(tensor.detach())
+                if done is not None:
+                    done(name)
 
 
 def _view(arrays: Sequence[NDArray[np.uint8]], place: Place) -> Tensor:

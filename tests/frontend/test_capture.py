@@ -117,7 +117,7 @@ def test_unknown_ops() -> None:
         capture(Unknown(), (torch.randn(2, 3), torch.randn(2, 3)), "mse")
     message = str(caught.value)
     assert "capture of Unknown: what the vocabulary does not hold" in message
-    assert "cumsum.default (inner, File" in message
+    assert "cumsum.default (inner, test_capture.py, line" in message
     assert "i0.default" in message
     assert "test_capture.py, line" in message
 
@@ -136,7 +136,7 @@ class Branch(nn.Module):
 
 def test_control_flow_on_values() -> None:
     """A branch on a value is refused with what to avoid."""
-    with pytest.raises(CaptureError, match="avoid control flow that depends on values"):
+    with pytest.raises(CaptureError, match=r"test_capture.py, line .*torch.where"):
         capture(Branch(), (torch.randn(2, 3), torch.randn(2, 3)), "mse")
 
 

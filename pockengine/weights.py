@@ -1,0 +1,154 @@
+"""A model's values read from safetensors files one tensor at a time: never all at once in memory.
+
+Source: the format, https://huggingface.co/docs/safetensors (a length, a JSON header, the bytes).
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pockengine.errors import InputError
+
+Paths = str | Path | Sequence[str | Path]
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a tensor lies: its file's mapping, the place in it, and its type."""
+
+    mapping: mmap.mmap
+    start: int
+    nbytes: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    def tensor(self) -> Tensor:
+        if self.nbytes == 0:
+            return torch.empty(self.shape, dtype=self.dtype)
+        count = self.nbytes // self.dtype.itemsize
+        flat = torch.frombuffer(self.mapping, dtype=self.dtype, count=count, offset=self.start)
+        return flat.reshape(self.shape)
+
+
+class StoredWeights(Mapping[str, Tensor]):
+    """The tensors of a model by canonical name, in the dtype of the file; others as they are.
+
+    A tensor's bytes come into memory when they are read, and leave it with ``release``.
+
+    Args:
+        paths: one file, or the several that a large model is cut into.
+        tensors: the model's own, by canonical name; on the meta device where only the file has
+            values.
+        aliases: canonical name of each further name of a tied tensor.
+
+    Raises:
+        InputError: a file that is not there or none of safetensors, a tensor of another shape, or
+            one that neither the file nor the model has values of.
+    """
+
+    def __init__(
+        self, paths: Paths, tensors: Mapping[str, Tensor], aliases: Mapping[str, str]
+    ) -> None:
+        listed = [paths] if isinstance(paths, (str, Path)) else list(paths)
+        self._where = ", ".join(map(str, listed))
+        found: dict[str, _Entry] = {}
+        for path in listed:
+            found.update(_entries(Path(path)))
+        self._aliases = aliases
+        self._entries = {self._canonical(name): entry for name, entry in found.items()}
+        self._tensors = tensors
+        self._check()
+
+    def _canonical(self, name: str) -> str:
+        return self._aliases.get(name, name)
+
+    def _entry(self, name: str) -> _Entry | None:
+        return self._entries.get(self._canonical(name))
+
+    def _check(self) -> None:
+        missing = [n for n, t in self._tensors.items() if t.is_meta and self._entry(n) is None]
+        if missing:
+            raise self._unfit(f"no values of {_some(missing)}", "Save all of the model's tensors")
+        for name, tensor in self._tensors.items():
+            entry = self._entry(name)
+            if entry is not None and entry.shape != tuple(tensor.shape):
+                shapes = f"{entry.shape}, not {tuple(tensor.shape)}"
+                raise self._unfit(f"{name} has shape {shapes}", "Give the file of this model")
+
+    def _unfit(self, found: str, remedy: str) -> InputError:
+        return InputError(
+            where=f"compile(weights={self._where!r})",
+            found=found,
+            needed="the tensors of model.state_dict()",
+            remedy=remedy,
+        )
+
+    def __getitem__(self, name: str) -> Tensor:
+        entry = self._entry(name) if name in self._tensors else None
+        return self._tensors[name] if entry is None else entry.tensor()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def release(self, name: str) -> None:
+        """Drop a tensor's pages from memory; reading it again fetches them again."""
+        entry = self._entry(name)
+        if entry is not None and entry.nbytes:
+            start = entry.start - entry.start % mmap.PAGESIZE
+            entry.mapping.madvise(mmap.MADV_DONTNEED, start, entry.start + entry.nbytes - start)
+
+
+def _entries(path: Path) -> dict[str, _Entry]:
+    try:
+        with path.open("rb") as file:
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        length = int.from_bytes(mapping[:8], "little")
+        header: dict[str, Any] = json.loads(mapping[8 : 8 + length])
+        first = 8 + length
+        return {
+            name: _entry(mapping, first, row)
+            for name, row in header.items()
+            if name != "__metadata__"
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            where=f"compile(weights={str(path)!r})",
+            found=f"{type(error).__name__}: {error}",
+            needed="a safetensors file",
+            remedy="Write one with safetensors.torch.save_file(model.state_dict(), path)",
+        ) from error
+
+
+def _entry(mapping: mmap.mmap, first: int, row: Mapping[str, Any]) -> _Entry:
+    start, stop = row["data_offsets"]
+    if first + stop > len(mapping):
+        raise ValueError("the file ends early")
+    return _Entry(mapping, first + start, stop - start, _DTYPES[row["dtype"]], tuple(row["shape"]))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
