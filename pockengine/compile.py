@@ -28,10 +28,14 @@ from pockengine.ir.verify import verify
 from pockengine.lower.features import host_target
 from pockengine.lower.kernel import Kernel, kernels
 from pockengine.lower.program import build_kernels, works
-from pockengine.optimizer import Optimizer
-from pockengine.passes.append_optimizer import LEARNING_RATE, append_optimizer
+from pockengine.modes import Accumulate, Clip, Modes, ema_name
+from pockengine.modes import modes as checked_modes
+from pockengine.optimizer import Optimizer, initial_value
+from pockengine.passes.accumulate_gradients import accumulate_gradients, take_accumulated
+from pockengine.passes.append_optimizer import append_optimizer
 from pockengine.passes.choose_layout import Order, choose_layout
 from pockengine.passes.choose_saved import SavingCosts, choose_saved
+from pockengine.passes.clip_gradients import clip_gradients
 from pockengine.passes.compress_masks import compress_masks
 from pockengine.passes.copy_outputs import copy_outputs
 from pockengine.passes.decompose_batch_norm import decompose_batch_norm
@@ -41,8 +45,11 @@ from pockengine.passes.fold_constants import fold_constants
 from pockengine.passes.fuse import fuse
 from pockengine.passes.pad_convolutions import pad_convolutions
 from pockengine.passes.prune_backward import prune_backward
+from pockengine.passes.read_average import read_average
 from pockengine.passes.simplify import simplify
 from pockengine.passes.slice_channels import slice_channels
+from pockengine.passes.track_average import track_average
+from pockengine.passes.update_writer import LEARNING_RATE
 from pockengine.plan.costs import saving_costs
 from pockengine.plan.fit import check_fits
 from pockengine.plan.memory import Plan, plan_memory
@@ -65,6 +72,7 @@ class Context:
         updated: canonical names of the parameters that the scheme updates.
         channels: the part of each that is updated in part.
         optimizer: what is written into the step.
+        modes: what else is.
         tensors: the model's tensors by canonical name.
         costs: what keeping a value weighs against computing it again.
         orders: storage orders that an earlier entry point decided.
@@ -74,6 +82,7 @@ class Context:
     updated: frozenset[str]
     channels: Mapping[str, Channels]
     optimizer: Optimizer
+    modes: Modes
     tensors: Mapping[str, Tensor]
     costs: SavingCosts
     orders: dict[str, Order] = field(default_factory=dict)
@@ -81,6 +90,7 @@ class Context:
 
 
 Pass: TypeAlias = Callable[[Graph, Context], Graph]
+NO_MODES = Modes()
 
 
 def _fold_constants(graph: Graph, context: Context) -> Graph:
@@ -104,13 +114,17 @@ SYMBOLIC: tuple[tuple[str, Pass], ...] = (
     ("fold_batch_norm", lambda graph, _: fold_batch_norm(graph)),
     ("decompose_batch_norm", lambda graph, _: decompose_batch_norm(graph)),
 )
-TRAINING: tuple[tuple[str, Pass], ...] = (
+GRADIENTS: tuple[tuple[str, Pass], ...] = (
     ("prune_backward", lambda graph, context: prune_backward(graph, context.updated)),
     ("slice_channels", lambda graph, context: slice_channels(graph, context.channels)),
+)
+UPDATES: tuple[tuple[str, Pass], ...] = (
+    ("clip_gradients", lambda graph, context: clip_gradients(graph, context.modes.clip)),
     (
         "append_optimizer",
         lambda graph, context: append_optimizer(graph, context.optimizer, context.channels),
     ),
+    ("track_average", lambda graph, context: track_average(graph, context.modes.ema)),
 )
 PASSES: tuple[tuple[str, Pass], ...] = (
     *SYMBOLIC,
@@ -123,7 +137,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("choose_saved", lambda graph, context: choose_saved(graph, context.costs)),
     ("fuse", lambda graph, _: fuse(graph)),
 )
-"""What every entry point goes through; the step goes through ``TRAINING`` first."""
+"""What every entry point goes through; a step goes through ``GRADIENTS`` and ``UPDATES`` first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +152,7 @@ class Prepared:
         captured: what the model was turned into.
         scheme: what is updated, resolved.
         optimizer: how.
+        modes: what a step does besides.
         fold: contents of the const region from the model's tensors.
     """
 
@@ -148,6 +163,7 @@ class Prepared:
     captured: Captured
     scheme: Scheme
     optimizer: Optimizer
+    modes: Modes
     fold: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
     @property
@@ -156,13 +172,16 @@ class Prepared:
         return [kernel for source in self.sources for kernel in source.kernels]
 
 
-def compile(  # noqa: A001 - the product's name for it, as in torch.compile
+def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.compile
     model: nn.Module,
     example_batch: Batch,
     *,
     loss: Loss,
     optimizer: Optimizer,
     scheme: Scheme | Rule | None = None,
+    clip: Clip | None = None,
+    accumulate: int | Accumulate = 1,
+    ema: float | None = None,
     target: str = "host",
     threads: int | None = None,
 ) -> Trainer:
@@ -174,8 +193,13 @@ def compile(  # noqa: A001 - the product's name for it, as in torch.compile
         example_batch: ``(inputs, targets)`` of the shapes that every step will have.
         loss: ``"cross_entropy"``, ``"mse"``, ``"l1"``, ``"bce_with_logits"``, or a callable
             ``loss(output, targets)`` that gives a scalar.
-        optimizer: ``SGD`` or ``AdamW``; the learning rate is an argument of each step.
+        optimizer: ``SGD``, ``Adam``, ``AdamW``, ``Lion``, ``RMSprop`` or ``Adagrad``; the learning
+            rate is an argument of each step.
         scheme: what to update; by default what the model's ``requires_grad`` says.
+        clip: a limit on the gradients. One on the global norm keeps all gradients in memory.
+        accumulate: how many steps make one update, by the mean of their gradients; they add up in
+            accumulators, which are as large as what is updated.
+        ema: decay of an exponential moving average of what is updated, kept beside it.
         target: the machine, by its name in ``pockengine.targets``. What is compiled for another
             than ``"host"`` cannot run here; ``Trainer.export`` writes it for its machine.
         threads: how many work at a step; None for all cores where that pays, else one.
@@ -193,6 +217,7 @@ def compile(  # noqa: A001 - the product's name for it, as in torch.compile
         loss=loss,
         optimizer=optimizer,
         scheme=scheme,
+        modes=checked_modes(clip, accumulate, ema),
         target=get_target(target),
     )
     return Trainer(link(prepared, model), prepared.captured.tensors, threads)
@@ -205,6 +230,7 @@ def prepare(
     loss: Loss,
     optimizer: Optimizer,
     scheme: Scheme | Rule | None = None,
+    modes: Modes = NO_MODES,
     target: Target = HOST,
     observe: Observer | None = None,
 ) -> Prepared:
@@ -216,6 +242,7 @@ def prepare(
         loss: as ``compile``.
         optimizer: as ``compile``.
         scheme: as ``compile``.
+        modes: clipping, accumulation and averaging.
         target: the machine.
         observe: is shown every graph that a pass makes.
     """
@@ -226,6 +253,7 @@ def prepare(
         updated=frozenset(chosen),
         channels=channels,
         optimizer=optimizer,
+        modes=modes,
         tensors=captured.tensors,
         costs=saving_costs(target),
     )
@@ -249,6 +277,7 @@ def prepare(
         captured=captured,
         scheme=chosen,
         optimizer=optimizer,
+        modes=modes,
         fold=_Folder(starts, context),
     )
 
@@ -276,6 +305,8 @@ def link(prepared: Prepared, model: nn.Module) -> Program:
         names={name: aliases.get(name, name) for name in model.state_dict()},
         dtypes={name: tensor.dtype for name, tensor in prepared.captured.tensors.items()},
         fold=prepared.fold,
+        initial=_initial(prepared),
+        modes=prepared.modes,
         identity=_identity(prepared),
     )
 
@@ -284,10 +315,28 @@ def _starts(graph: Graph, context: Context, observe: Observer | None) -> dict[st
     """Each entry point's graph ahead of ``PASSES``; a step yields no outputs but the loss."""
     loss_only = rebuild(graph, outputs=lambda found: Outputs(found.loss, (), found.gradients))
     pruned = prune_backward(graph, context.updated)  # for its roles
-    return {
-        "step": _run("step", loss_only, TRAINING, context, observe),
+    forward = {
         "predict": extract_forward(pruned, loss=False),
         "evaluate": extract_forward(pruned, loss=True),
+    }
+    if context.modes.ema is not None:
+        averaged = {
+            ema_name(name): read_average(start, context.channels) for name, start in forward.items()
+        }
+        forward |= averaged
+    return {**_training(loss_only, context, observe), **forward}
+
+
+def _training(graph: Graph, context: Context, observe: Observer | None) -> dict[str, Graph]:
+    """The entry points that train: ``step``, or ``accumulate`` and ``apply``."""
+    modes = context.modes
+    if modes.accumulate is None:
+        return {"step": _run("step", graph, (*GRADIENTS, *UPDATES), context, observe)}
+    gradients = _run("accumulate", graph, GRADIENTS, context, observe)
+    taken = verify(take_accumulated(gradients, mean=modes.accumulate.mean))
+    return {
+        "accumulate": verify(accumulate_gradients(gradients)),
+        "apply": _run("apply", taken, UPDATES, context, observe),
     }
 
 
@@ -307,9 +356,11 @@ def _run(
 
 def _inputs(entry: str, captured: Captured) -> tuple[str, ...]:
     """Names of an entry point's inputs in the order they are passed."""
-    if entry == "predict":
+    rate = (LEARNING_RATE,) if entry in ("step", "apply") else ()
+    if entry == "apply":
+        return rate
+    if entry in ("predict", ema_name("predict")):
         return captured.inputs
-    rate = (LEARNING_RATE,) if entry == "step" else ()
     return (*captured.inputs, *captured.targets, *rate)
 
 
@@ -361,6 +412,13 @@ class _Folder:
                 graph = rewrite(graph, self._context)
             found.update(fold_constants(graph, tensors)[1])
         return found
+
+
+def _initial(prepared: Prepared) -> dict[str, float]:
+    """What state starts with where that is not zero, by name."""
+    places = prepared.plan.places
+    values = {name: initial_value(prepared.optimizer, name) for name in places}
+    return {name: value for name, value in values.items() if value != 0}
 
 
 def _identity(prepared: Prepared) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,7 @@ from pockengine.checkpoint import fingerprint, read_checkpoint, write_checkpoint
 from pockengine.errors import CheckpointError, InputError, TrainError
 from pockengine.ir.types import Region
 from pockengine.lower.cache import load as load_kernel
+from pockengine.modes import COUNT, Modes, ema_name
 from pockengine.plan.memory import Plan
 from pockengine.runtime.descriptor import Descriptor
 from pockengine.runtime.emulate import Replay, emulate
@@ -43,6 +45,8 @@ class Program:
         names: the model's ``state_dict()`` names -> canonical names.
         dtypes: of the model's tensors, by canonical name.
         fold: contents of the const region, by name, from the model's tensors by canonical name.
+        initial: what state starts with where that is not zero, by name.
+        modes: what a step does besides updating.
         identity: what a checkpoint has to agree with besides the frozen values, as text by name.
     """
 
@@ -54,6 +58,8 @@ class Program:
     names: Mapping[str, str]
     dtypes: Mapping[str, torch.dtype]
     fold: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+    initial: Mapping[str, float]
+    modes: Modes
     identity: Mapping[str, str]
 
 
@@ -75,6 +81,9 @@ class Trainer:
         params = self._regions.names(Region.PARAM)
         self._regions.write(program.fold(tensors))
         self._regions.write({name: tensors[name] for name in params})
+        for name, value in program.initial.items():
+            self._regions.view(name).fill_(value)
+        self._start_averages()
         self._model_fingerprint: str | None = None
         self.threads = _checked_threads(threads)
         self._engine = self._open() if program.target.llvm is None else None
@@ -113,7 +122,7 @@ class Trainer:
         return self._engine
 
     def step(self, inputs: Any, targets: Any, *, lr: float) -> float:
-        """One step of training.
+        """One step of training; with ``accumulate=k``, every k-th updates by the gradients of k.
 
         Args:
             inputs: as in the example batch: a tensor or array, a tuple of them, or a dict of
@@ -130,36 +139,113 @@ class Trainer:
             TrainError: the loss is not finite (nothing was changed), or the trainer is torn.
         """
         arrays = self._batch(inputs, targets)
-        (loss,) = self.engine.run("step", [*arrays, np.array([lr], np.float32)])
+        rate = _rate(lr)
+        accumulate = self._program.modes.accumulate
+        if accumulate is None:
+            (loss,) = self.engine.run("step", [*arrays, rate])
+            return float(loss[0])
+        if not isfinite(lr):  # ``apply`` would see it too late
+            raise InputError(
+                where="lr",
+                found=str(lr),
+                needed="a finite number",
+                remedy="Nothing was changed; correct it",
+            )
+        (loss,) = self.engine.run("accumulate", arrays)
+        if self.accumulated >= accumulate.steps:
+            self.engine.run("apply", [rate])
         return float(loss[0])
 
-    def predict(self, inputs: Any) -> Any:
+    @property
+    def accumulated(self) -> int:
+        """How many steps wait for their update; 0 without ``accumulate``."""
+        return int(self._regions.view(COUNT)) if COUNT in self._regions else 0
+
+    def apply(self, *, lr: float) -> bool:
+        """Update by what is accumulated so far, such as at the end of an epoch.
+
+        The mean is over the steps that there were.
+
+        Returns:
+            Whether there was anything.
+
+        Raises:
+            InputError: the learning rate is not finite.
+            TrainError: the trainer is torn.
+        """
+        if self.accumulated == 0:
+            return False
+        self.engine.run("apply", [_rate(lr)])
+        return True
+
+    def predict(self, inputs: Any, *, ema: bool = False) -> Any:
         """The model's output in its own structure: tensors if the inputs are tensors, else arrays.
+
+        Args:
+            inputs: as ``step``.
+            ema: by the averaged parameters, of a trainer compiled with ``ema``.
 
         Raises:
             InputError: as ``step``.
         """
         signature = self._program.signature
-        outputs = self.engine.run("predict", signature.bind_inputs(inputs))
+        outputs = self.engine.run(self._entry("predict", ema), signature.bind_inputs(inputs))
         return signature.structured(outputs, as_tensors=has_tensors(inputs))
 
-    def evaluate(self, inputs: Any, targets: Any) -> tuple[float, Any]:
-        """The loss and the model's output, with nothing changed; InputError as ``step``."""
-        loss, *outputs = self.engine.run("evaluate", self._batch(inputs, targets))
+    def evaluate(self, inputs: Any, targets: Any, *, ema: bool = False) -> tuple[float, Any]:
+        """The loss and the model's output, with nothing changed; arguments as ``predict``."""
+        entry = self._entry("evaluate", ema)
+        loss, *outputs = self.engine.run(entry, self._batch(inputs, targets))
         structured = self._program.signature.structured(outputs, as_tensors=has_tensors(inputs))
         return float(loss[0]), structured
+
+    def _entry(self, name: str, ema: bool) -> str:
+        if ema:
+            self._check_ema()
+        return ema_name(name) if ema else name
+
+    def _check_ema(self) -> None:
+        if self._program.modes.ema is None:
+            raise InputError(
+                where="ema",
+                found="the trainer keeps no average",
+                needed="one compiled with ema",
+                remedy="Compile with ema=0.999, or leave it out here",
+            )
+
+    def _start_averages(self) -> None:
+        """The averages of parameters become the parameters."""
+        for name in self._regions.names(Region.PARAM):
+            if ema_name(name) in self._regions:
+                view = self._regions.view(ema_name(name))
+                view.copy_(_leading(self._regions.view(name), view))
 
     def _batch(self, inputs: Any, targets: Any) -> list[np.ndarray[Any, Any]]:
         signature = self._program.signature
         return [*signature.bind_inputs(inputs), *signature.bind_targets(targets)]
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Copies of all of the model's tensors, under PyTorch's names and in its layouts."""
+    def state_dict(self, *, ema: bool = False) -> dict[str, Tensor]:
+        """Copies of all of the model's tensors, under PyTorch's names and in its layouts.
+
+        Args:
+            ema: averages of what is updated, of a trainer compiled with ``ema``.
+
+        Raises:
+            InputError: there are no averages.
+        """
         canonical = {name: self._tensor(name) for name in set(self._program.names.values())}
+        if ema:
+            self._check_ema()
+            for name, tensor in canonical.items():
+                if ema_name(name) in self._regions:
+                    average = self._regions.view(ema_name(name))
+                    _leading(tensor, average).copy_(average)
         return {name: canonical[used] for name, used in self._program.names.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over all of the model's tensors; the optimizer's state stays.
+
+        An average (``ema``) begins anew with them.
 
         Raises:
             InputError: a name is missing or unknown, a shape differs, or two names of one tied
@@ -175,6 +261,7 @@ class Trainer:
             self._regions.write(contents)
             self._model_fingerprint = None
         self._regions.write({name: found[name] for name in params})
+        self._start_averages()
         self._clear_torn()
 
     def _everything(self) -> dict[str, Tensor]:
@@ -257,11 +344,13 @@ class Trainer:
             folder: where the program is built; by default one that is deleted again.
 
         Raises:
-            InputError: a batch does not fit, or the target has no emulator.
+            InputError: a batch does not fit, the target has no emulator, or the trainer accumulates
+                gradients.
             BuildError: the program does not link or does not fit the machine.
             TrainError: the emulator is missing, or the program failed in it.
         """
-        rate = np.array([lr], np.float32)
+        self._check_steps("emulate")
+        rate = _rate(lr)
         return emulate(
             self.image(),
             [[*self._batch(inputs, targets), rate] for inputs, targets in batches],
@@ -272,10 +361,21 @@ class Trainer:
         """Write the trainer for its machine: a library, data, sources, an example and a README.
 
         Raises:
-            InputError: the trainer was compiled for the host.
+            InputError: the trainer was compiled for the host, or accumulates gradients.
             BuildError: the library cannot be built or written.
         """
+        self._check_steps("export")
         export(self.image(), Path(folder))
+
+    def _check_steps(self, where: str) -> None:
+        """The C programs around a trainer call one entry point for a step."""
+        if self._program.modes.accumulate is not None:
+            raise InputError(
+                where=where,
+                found="a step of this trainer is two entry points, accumulate and apply",
+                needed="a trainer with one update for each batch",
+                remedy="Compile without accumulate for another machine",
+            )
 
     def image(self) -> Image:
         """All that another machine needs."""
@@ -304,6 +404,15 @@ class Trainer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _rate(lr: float) -> np.ndarray[Any, Any]:
+    return np.array([lr], np.float32)
+
+
+def _leading(whole: Tensor, part: Tensor) -> Tensor:
+    """A view of the leading slice of a tensor that has another's shape."""
+    return whole[tuple(slice(extent) for extent in part.shape)]
 
 
 def _checked_threads(threads: int | None) -> int:
