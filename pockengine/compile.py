@@ -10,9 +10,8 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 from torch.fx import Graph
-from torch.utils import _pytree as pytree
 
-from pockengine.frontend.capture import Batch, Captured, canonical_batch
+from pockengine.frontend.capture import Batch, Captured
 from pockengine.frontend.losses import Loss
 from pockengine.frontend.recall import recall
 from pockengine.ir.graph import (
@@ -190,9 +189,13 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
     Args:
         model: any module that torch.export can trace, in the mode it is to be trained in. It is
             not changed: its values are copied.
-        example_batch: ``(inputs, targets)`` of the shapes that every step will have.
-        loss: ``"cross_entropy"``, ``"mse"``, ``"l1"``, ``"bce_with_logits"``, or a callable
-            ``loss(output, targets)`` that gives a scalar.
+        example_batch: ``(inputs, targets)`` of the shapes that every step will have. Inputs are a
+            tensor, a tuple of arguments or a dict of keyword arguments; targets nest as they like.
+            None, True, False and words among them are fixed.
+        loss: a name in ``pockengine.frontend.losses``, such as ``"cross_entropy"`` or ``"mse"``; a
+            callable ``loss(output, targets)`` that gives a scalar; or ``"model"`` for the loss that
+            the model returns: targets are keyword arguments of the model then, ``labels`` if they
+            are no dict.
         optimizer: ``SGD``, ``Adam``, ``AdamW``, ``Lion``, ``RMSprop`` or ``Adagrad``; the learning
             rate is an argument of each step.
         scheme: what to update; by default what the model's ``requires_grad`` says.
@@ -273,7 +276,7 @@ def prepare(
         target=target,
         sources=sources,
         plan=plan,
-        signature=_signature(captured, example_batch),
+        signature=_signature(captured),
         captured=captured,
         scheme=chosen,
         optimizer=optimizer,
@@ -315,10 +318,10 @@ def _starts(graph: Graph, context: Context, observe: Observer | None) -> dict[st
     """Each entry point's graph ahead of ``PASSES``; a step yields no outputs but the loss."""
     loss_only = rebuild(graph, outputs=lambda found: Outputs(found.loss, (), found.gradients))
     pruned = prune_backward(graph, context.updated)  # for its roles
-    forward = {
-        "predict": extract_forward(pruned, loss=False),
-        "evaluate": extract_forward(pruned, loss=True),
-    }
+    forward = {"evaluate": extract_forward(pruned, loss=True)}
+    predict = extract_forward(pruned, loss=False)
+    if not list(placeholders(predict, Role.TARGET)):
+        forward = {"predict": predict, **forward}
     if context.modes.ema is not None:
         averaged = {
             ema_name(name): read_average(start, context.channels) for name, start in forward.items()
@@ -364,16 +367,15 @@ def _inputs(entry: str, captured: Captured) -> tuple[str, ...]:
     return (*captured.inputs, *captured.targets, *rate)
 
 
-def _signature(captured: Captured, example_batch: Batch) -> Signature:
-    inputs, targets = canonical_batch(example_batch)
+def _signature(captured: Captured) -> Signature:
     nodes = placeholders(captured.graph, Role.INPUT, Role.TARGET)
     return Signature(
         inputs=captured.inputs,
         targets=captured.targets,
         types={name_of(node): type_of(node) for node in nodes},
-        input_spec=pytree.tree_structure(inputs),
-        target_spec=pytree.tree_structure(targets),
-        output_spec=captured.output_spec,
+        input_structure=captured.input_structure,
+        target_structure=captured.target_structure,
+        output_structure=captured.output_structure,
         outputs=tuple(type_of(node) for node in outputs_of(captured.graph).outputs),
     )
 

@@ -121,13 +121,13 @@ class Trainer:
             raise _foreign_machine(self._program.target)
         return self._engine
 
-    def step(self, inputs: Any, targets: Any, *, lr: float) -> float:
+    def step(self, inputs: Any, targets: Any = None, *, lr: float) -> float:
         """One step of training; with ``accumulate=k``, every k-th updates by the gradients of k.
 
         Args:
             inputs: as in the example batch: a tensor or array, a tuple of them, or a dict of
                 keyword arguments.
-            targets: likewise.
+            targets: likewise, in any structure.
             lr: the learning rate.
 
         Returns:
@@ -202,7 +202,15 @@ class Trainer:
     def _entry(self, name: str, ema: bool) -> str:
         if ema:
             self._check_ema()
-        return ema_name(name) if ema else name
+        entry = ema_name(name) if ema else name
+        if name == "predict" and entry not in self._program.plan.entries:
+            raise InputError(
+                where="predict",
+                found="the model computes its outputs from the targets",
+                needed="outputs that depend on the inputs alone",
+                remedy="Use evaluate, or pass what the outputs depend on as an input",
+            )
+        return entry
 
     def _check_ema(self) -> None:
         if self._program.modes.ema is None:

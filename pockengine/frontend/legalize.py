@@ -118,7 +118,7 @@ def _unknown(node: Node) -> bool:
 
 
 def unknown_ops_error(
-    wrapper: torch.nn.Module, batch: tuple[Any, Any], places: dict[str, str], *, detail: str
+    wrapper: torch.nn.Module, batch: tuple[Any, ...], places: dict[str, str], *, detail: str
 ) -> CaptureError:
     """One error for all that the vocabulary lacks, with the module and source line of each op."""
     names = [part.strip() for part in detail.split(";")]
@@ -135,7 +135,7 @@ def unknown_ops_error(
     )
 
 
-def _places(wrapper: torch.nn.Module, batch: tuple[Any, Any]) -> dict[str, str]:
+def _places(wrapper: torch.nn.Module, batch: tuple[Any, ...]) -> dict[str, str]:
     """Module path and source line of each forward op, by the op's bare name."""
     try:
         with warnings.catch_warnings():

@@ -31,7 +31,8 @@ def _zeros(to: Legalizer, *_: Value, **__: Value) -> Value:
     return _full(to, 0)
 
 
-@rule("empty_like.default", "empty.memory_format", "new_empty.default", "new_empty_strided.default")
+@rule("empty_like.default", "empty.memory_format", "empty_permuted.default")
+@rule("new_empty.default", "new_empty_strided.default")
 def _empty(to: Legalizer, *_: Value, **__: Value) -> Value:
     return _full(to, 0)  # whoever reads it has written it
 

@@ -150,6 +150,11 @@ def _or(to: Legalizer, a: Value, b: Value) -> Value:
     return to.emit("logical_or", to.cast(a, DType.BOOL), to.cast(b, DType.BOOL))
 
 
+@rule("isnan.default")
+def _isnan(to: Legalizer, x: Node) -> Value:
+    return to.emit("ne", x, x)
+
+
 @rule("logical_not.default", "bitwise_not.default")
 def _not(to: Legalizer, x: Value) -> Value:
     return to.emit("logical_not", to.cast(x, DType.BOOL))
