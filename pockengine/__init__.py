@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pockengine import schedules as schedules
     from pockengine.compile import compile as compile  # noqa: A004 - the product's name for it
+    from pockengine.frontend.shapes import Shape as Shape
+    from pockengine.frontend.shapes import resized as resized
     from pockengine.modes import Accumulate as Accumulate
     from pockengine.modes import Clip as Clip
     from pockengine.optimizer import SGD as SGD
@@ -32,6 +34,7 @@ _HOME = {
         "pockengine.optimizer",
     ),
     **dict.fromkeys(("Accumulate", "Clip"), "pockengine.modes"),
+    **dict.fromkeys(("Shape", "resized"), "pockengine.frontend.shapes"),
     "Scheme": "pockengine.scheme",
     "Trainer": "pockengine.trainer",
 }
@@ -46,8 +49,10 @@ __all__ = [
     "ParamGroup",
     "RMSprop",
     "Scheme",
+    "Shape",
     "Trainer",
     "compile",
+    "resized",
     "schedules",
 ]
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from torch import Tensor, nn
 from torch.fx import Graph
 
-from pockengine.frontend.capture import Batch, Captured
+from pockengine.frontend.capture import Batch, Captured, capture
 from pockengine.frontend.losses import Loss
 from pockengine.frontend.recall import recall
+from pockengine.frontend.shapes import Shape, as_shape, check_alike, with_own_constants
+from pockengine.frontend.weighted import check_independent, weighted_batch, weighted_loss
 from pockengine.ir.graph import (
     Outputs,
     name_of,
@@ -53,6 +56,7 @@ from pockengine.plan.costs import saving_costs
 from pockengine.plan.fit import check_fits
 from pockengine.plan.memory import Plan, plan_memory
 from pockengine.runtime.assemble import EntrySource, assemble
+from pockengine.runtime.shapes import shaped
 from pockengine.runtime.signature import Signature
 from pockengine.scheme import Channels, Rule, Scheme
 from pockengine.targets import Target, get_target
@@ -147,7 +151,8 @@ class Prepared:
         target: the machine it is for.
         sources: its entry points, fused.
         plan: its memory.
-        signature: what it is called with.
+        shapes: what it may be called with, the example batch first.
+        partial: whether a batch may have fewer samples.
         captured: what the model was turned into.
         scheme: what is updated, resolved.
         optimizer: how.
@@ -158,7 +163,8 @@ class Prepared:
     target: Target
     sources: tuple[EntrySource, ...]
     plan: Plan
-    signature: Signature
+    shapes: tuple[Signature, ...]
+    partial: bool
     captured: Captured
     scheme: Scheme
     optimizer: Optimizer
@@ -181,6 +187,8 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
     clip: Clip | None = None,
     accumulate: int | Accumulate = 1,
     ema: float | None = None,
+    shapes: Sequence[Shape | Batch] = (),
+    partial: bool = False,
     target: str = "host",
     threads: int | None = None,
 ) -> Trainer:
@@ -203,6 +211,10 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
         accumulate: how many steps make one update, by the mean of their gradients; they add up in
             accumulators, which are as large as what is updated.
         ema: decay of an exponential moving average of what is updated, kept beside it.
+        shapes: further shapes that the trainer takes, over the same parameters and state: example
+            batches of them, or ``Shape(batch, train=False)`` for ``predict`` and ``evaluate`` only.
+        partial: let a batch have fewer samples than compiled for: the rest is padding of weight 0,
+            so that the mean loss and its gradients are those of the samples alone.
         target: the machine, by its name in ``pockengine.targets``. What is compiled for another
             than ``"host"`` cannot run here; ``Trainer.export`` writes it for its machine.
         threads: how many work at a step; None for all cores where that pays, else one.
@@ -221,12 +233,14 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
         optimizer=optimizer,
         scheme=scheme,
         modes=checked_modes(clip, accumulate, ema),
+        shapes=shapes,
+        partial=partial,
         target=get_target(target),
     )
     return Trainer(link(prepared, model), prepared.captured.tensors, threads)
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - as compile
     model: nn.Module,
     example_batch: Batch,
     *,
@@ -234,6 +248,8 @@ def prepare(
     optimizer: Optimizer,
     scheme: Scheme | Rule | None = None,
     modes: Modes = NO_MODES,
+    shapes: Sequence[Shape | Batch] = (),
+    partial: bool = False,
     target: Target = HOST,
     observe: Observer | None = None,
 ) -> Prepared:
@@ -246,11 +262,22 @@ def prepare(
         optimizer: as ``compile``.
         scheme: as ``compile``.
         modes: clipping, accumulation and averaging.
+        shapes: as ``compile``.
+        partial: as ``compile``.
         target: the machine.
         observe: is shown every graph that a pass makes.
     """
     chosen = (Scheme.from_requires_grad(model) if scheme is None else scheme).resolve(model)
-    captured = recall(model, example_batch, loss)
+    declared = [Shape(example_batch), *map(as_shape, shapes)]
+    if partial:
+        check_independent(model)
+        declared = [replace(each, batch=weighted_batch(each.batch)) for each in declared]
+        loss = weighted_loss(loss)
+    captures = _captures(model, [each.batch for each in declared], loss)
+    captured = captures[0]
+    if len(captures) > 1:
+        tensors = dict(ChainMap(*(dict(each.tensors) for each in captures)))
+        captured = replace(captured, tensors=tensors)
     channels = chosen.channels(model)
     context = Context(
         updated=frozenset(chosen),
@@ -260,11 +287,15 @@ def prepare(
         tensors=captured.tensors,
         costs=saving_costs(target),
     )
-    starts = _starts(captured.graph, context, observe)
+    starts: dict[str, Graph] = {}
+    inputs: dict[str, tuple[str, ...]] = {}
+    for index, (shape, each) in enumerate(zip(declared, captures, strict=True)):
+        for name, start in _starts(each.graph, context, observe, index, shape.train).items():
+            starts[shaped(name, index)] = start
+            inputs[shaped(name, index)] = _inputs(name, each)
     graphs = {name: _run(name, graph, PASSES, context, observe) for name, graph in starts.items()}
     sources = tuple(
-        EntrySource(name, graph, kernels(graph), _inputs(name, captured))
-        for name, graph in graphs.items()
+        EntrySource(name, graph, kernels(graph), inputs[name]) for name, graph in graphs.items()
     )
     plan = plan_memory(
         graphs,
@@ -276,7 +307,8 @@ def prepare(
         target=target,
         sources=sources,
         plan=plan,
-        signature=_signature(captured),
+        shapes=tuple(_signature(each) for each in captures),
+        partial=partial,
         captured=captured,
         scheme=chosen,
         optimizer=optimizer,
@@ -304,7 +336,8 @@ def link(prepared: Prepared, model: nn.Module) -> Program:
         descriptor=descriptor,
         kernels=tuple(built[text].path for text in texts),
         plan=prepared.plan,
-        signature=prepared.signature,
+        shapes=prepared.shapes,
+        partial=prepared.partial,
         names={name: aliases.get(name, name) for name in model.state_dict()},
         dtypes={name: tensor.dtype for name, tensor in prepared.captured.tensors.items()},
         fold=prepared.fold,
@@ -314,7 +347,22 @@ def link(prepared: Prepared, model: nn.Module) -> Program:
     )
 
 
-def _starts(graph: Graph, context: Context, observe: Observer | None) -> dict[str, Graph]:
+def _captures(model: nn.Module, batches: Sequence[Batch], loss: Loss) -> list[Captured]:
+    """The model at each shape; all constants by one name have one content."""
+    first, *rest = batches
+    found = [recall(model, first, loss)]
+    known = dict(found[0].tensors)
+    for index, batch in enumerate(rest, 1):
+        made = with_own_constants(capture(model, batch, loss), known, f"shape{index}")
+        check_alike(found[0], made)
+        known |= made.tensors
+        found.append(made)
+    return found
+
+
+def _starts(
+    graph: Graph, context: Context, observe: Observer | None, shape: int, train: bool
+) -> dict[str, Graph]:
     """Each entry point's graph ahead of ``PASSES``; a step yields no outputs but the loss."""
     loss_only = rebuild(graph, outputs=lambda found: Outputs(found.loss, (), found.gradients))
     pruned = prune_backward(graph, context.updated)  # for its roles
@@ -327,7 +375,10 @@ def _starts(graph: Graph, context: Context, observe: Observer | None) -> dict[st
             ema_name(name): read_average(start, context.channels) for name, start in forward.items()
         }
         forward |= averaged
-    return {**_training(loss_only, context, observe), **forward}
+    training = _training(loss_only, context, observe) if train else {}
+    if shape:
+        training.pop("apply", None)  # it sees no batch
+    return {**training, **forward}
 
 
 def _training(graph: Graph, context: Context, observe: Observer | None) -> dict[str, Graph]:

@@ -26,6 +26,7 @@ from pockengine.runtime.engine import Engine
 from pockengine.runtime.export import export
 from pockengine.runtime.image import Image
 from pockengine.runtime.regions import Regions
+from pockengine.runtime.shapes import Bound, bind, shaped
 from pockengine.runtime.signature import Signature, has_tensors
 from pockengine.runtime.threads import default_threads
 from pockengine.targets import Target
@@ -41,7 +42,8 @@ class Program:
         kernels: files of its kernels in the cache, in the descriptor's order; for another target
             than the host, of object files.
         plan: where its values lie.
-        signature: what it is called with.
+        shapes: what it may be called with; the example batch first.
+        partial: whether a batch may have fewer samples.
         names: the model's ``state_dict()`` names -> canonical names.
         dtypes: of the model's tensors, by canonical name.
         fold: contents of the const region, by name, from the model's tensors by canonical name.
@@ -54,13 +56,19 @@ class Program:
     descriptor: Descriptor
     kernels: tuple[Path, ...]
     plan: Plan
-    signature: Signature
+    shapes: tuple[Signature, ...]
+    partial: bool
     names: Mapping[str, str]
     dtypes: Mapping[str, torch.dtype]
     fold: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
     initial: Mapping[str, float]
     modes: Modes
     identity: Mapping[str, str]
+
+    @property
+    def signature(self) -> Signature:
+        """What it is called with: batches like the example."""
+        return self.shapes[0]
 
 
 class Trainer:
@@ -138,11 +146,11 @@ class Trainer:
                 was changed.
             TrainError: the loss is not finite (nothing was changed), or the trainer is torn.
         """
-        arrays = self._batch(inputs, targets)
+        bound = self._bound(inputs, (targets,))
         rate = _rate(lr)
         accumulate = self._program.modes.accumulate
         if accumulate is None:
-            (loss,) = self.engine.run("step", [*arrays, rate])
+            (loss,) = self.engine.run(self._trains("step", bound), [*bound.arrays, rate])
             return float(loss[0])
         if not isfinite(lr):  # ``apply`` would see it too late
             raise InputError(
@@ -151,7 +159,7 @@ class Trainer:
                 needed="a finite number",
                 remedy="Nothing was changed; correct it",
             )
-        (loss,) = self.engine.run("accumulate", arrays)
+        (loss,) = self.engine.run(self._trains("accumulate", bound), bound.arrays)
         if self.accumulated >= accumulate.steps:
             self.engine.run("apply", [rate])
         return float(loss[0])
@@ -188,21 +196,40 @@ class Trainer:
         Raises:
             InputError: as ``step``.
         """
-        signature = self._program.signature
-        outputs = self.engine.run(self._entry("predict", ema), signature.bind_inputs(inputs))
-        return signature.structured(outputs, as_tensors=has_tensors(inputs))
+        bound = self._bound(inputs, None)
+        outputs = self.engine.run(self._entry("predict", ema, bound.shape), bound.arrays)
+        return self._structured(outputs, inputs, bound)
 
     def evaluate(self, inputs: Any, targets: Any, *, ema: bool = False) -> tuple[float, Any]:
         """The loss and the model's output, with nothing changed; arguments as ``predict``."""
-        entry = self._entry("evaluate", ema)
-        loss, *outputs = self.engine.run(entry, self._batch(inputs, targets))
-        structured = self._program.signature.structured(outputs, as_tensors=has_tensors(inputs))
-        return float(loss[0]), structured
+        bound = self._bound(inputs, (targets,))
+        loss, *outputs = self.engine.run(self._entry("evaluate", ema, bound.shape), bound.arrays)
+        return float(loss[0]), self._structured(outputs, inputs, bound)
 
-    def _entry(self, name: str, ema: bool) -> str:
+    def _bound(self, inputs: Any, targets: tuple[Any] | None) -> Bound:
+        program = self._program
+        return bind(program.shapes, inputs, targets, partial=program.partial)
+
+    def _structured(self, outputs: list[Any], inputs: Any, bound: Bound) -> Any:
+        signature = self._program.shapes[bound.shape]
+        return signature.structured(outputs, as_tensors=has_tensors(inputs), samples=bound.samples)
+
+    def _trains(self, name: str, bound: Bound) -> str:
+        """The entry point of a step."""
+        entry = shaped(name, bound.shape)
+        if entry not in self._program.plan.entries:
+            raise InputError(
+                where="step",
+                found="a shape that was declared with train=False",
+                needed="a shape that steps were compiled for",
+                remedy="Declare it with train=True, or use predict and evaluate",
+            )
+        return entry
+
+    def _entry(self, name: str, ema: bool, shape: int) -> str:
         if ema:
             self._check_ema()
-        entry = ema_name(name) if ema else name
+        entry = shaped(ema_name(name) if ema else name, shape)
         if name == "predict" and entry not in self._program.plan.entries:
             raise InputError(
                 where="predict",
@@ -227,10 +254,6 @@ class Trainer:
             if ema_name(name) in self._regions:
                 view = self._regions.view(ema_name(name))
                 view.copy_(_leading(self._regions.view(name), view))
-
-    def _batch(self, inputs: Any, targets: Any) -> list[np.ndarray[Any, Any]]:
-        signature = self._program.signature
-        return [*signature.bind_inputs(inputs), *signature.bind_targets(targets)]
 
     def state_dict(self, *, ema: bool = False) -> dict[str, Tensor]:
         """Copies of all of the model's tensors, under PyTorch's names and in its layouts.
@@ -361,9 +384,14 @@ class Trainer:
         rate = _rate(lr)
         return emulate(
             self.image(),
-            [[*self._batch(inputs, targets), rate] for inputs, targets in batches],
+            [[*self._example(inputs, targets), rate] for inputs, targets in batches],
             folder,
         )
+
+    def _example(self, inputs: Any, targets: Any) -> list[np.ndarray[Any, Any]]:
+        """The arrays of a batch like the example, with which the C programs step."""
+        partial = self._program.partial
+        return bind(self._program.shapes[:1], inputs, (targets,), partial=partial).arrays
 
     def export(self, folder: str | Path) -> None:
         """Write the trainer for its machine: a library, data, sources, an example and a README.

@@ -24,7 +24,7 @@ def _of_main(loss: Callable[[Tensor, Tensor], Tensor]) -> _Function:
 
     @wraps(loss)
     def call(output: Any, target: Any) -> Tensor:
-        return loss(main_output(output), _only(target))
+        return loss(main_output(output), only_tensor(target))
 
     return call
 
@@ -42,10 +42,15 @@ def main_output(output: Any) -> Tensor:
         logits = getattr(output, "logits", None)
     if isinstance(logits, Tensor):
         return logits
-    return _only(output)
+    return only_tensor(output)
 
 
-def _only(tree: Any) -> Tensor:
+def only_tensor(tree: Any) -> Tensor:
+    """The one tensor of a tree.
+
+    Raises:
+        CaptureError: there is none, or several.
+    """
     leaves = [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
     if len(leaves) == 1:
         return leaves[0]

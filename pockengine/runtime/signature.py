@@ -56,22 +56,47 @@ class Signature:
         """The arrays of the loss's targets; InputError as ``bind_inputs``."""
         return self._bind("targets", targets, self.target_structure, self.targets)
 
+    def leaves(self, inputs: Any, targets: tuple[Any] | None, *, weighted: bool) -> dict[str, Any]:
+        """What a batch holds, by name, whatever its shapes.
+
+        Args:
+            inputs: of the model.
+            targets: of the loss, in a tuple; None where there are none.
+            weighted: leave out the last target, a weight for each sample.
+
+        Raises:
+            InputError: another structure.
+        """
+        found = _leaves("inputs", arguments(inputs), self.input_structure)
+        named = dict(zip(self.inputs, found, strict=True))
+        if targets is None:
+            return named
+        told = {"targets": targets[0], "weight": 0} if weighted else targets[0]
+        more = _leaves("targets", told, self.target_structure)
+        return named | dict(list(zip(self.targets, more, strict=True))[: -1 if weighted else None])
+
     def _bind(
         self, where: str, tree: Any, structure: Structure, names: Sequence[str]
     ) -> list[Array]:
         leaves = _leaves(where, tree, structure)
         return [
-            _array(name, leaf, self.types[name]) for name, leaf in zip(names, leaves, strict=True)
+            as_array(name, leaf, self.types[name]) for name, leaf in zip(names, leaves, strict=True)
         ]
 
-    def structured(self, flat: Sequence[Array], *, as_tensors: bool) -> Any:
+    def structured(
+        self, flat: Sequence[Array], *, as_tensors: bool, samples: int | None = None
+    ) -> Any:
         """The model's output in its own structure.
 
         Args:
             flat: each output tensor's elements, row-major.
             as_tensors: PyTorch tensors, or NumPy arrays.
+            samples: of a padded batch, to which outputs of a row for each sample are cut.
         """
         arrays = [each.reshape(kind.shape) for each, kind in zip(flat, self.outputs, strict=True)]
+        if samples is not None:
+            full = self.types[self.inputs[0]].shape[0]
+            arrays = [each[:samples] if each.shape[:1] == (full,) else each for each in arrays]
         leaves = [torch.from_numpy(each) for each in arrays] if as_tensors else arrays
         return self.output_structure.build(leaves)
 
@@ -128,7 +153,7 @@ def _told(spec: pytree.TreeSpec) -> str:
     return f"a {spec.type.__name__} of {spec.num_leaves}"
 
 
-def _array(name: str, leaf: Any, wanted: TensorType) -> Array:
+def as_array(name: str, leaf: Any, wanted: TensorType) -> Array:
     """One input as an array of the right shape; the engine's ports see to its dtype."""
     try:
         array = _from_tensor(leaf) if isinstance(leaf, Tensor) else np.asarray(leaf)
