@@ -14,28 +14,59 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pockengine import schedules as schedules
     from pockengine.compile import compile as compile  # noqa: A004 - the product's name for it
+    from pockengine.frontend.shapes import Shape as Shape
+    from pockengine.frontend.shapes import resized as resized
     from pockengine.heads import replace_head as replace_head
+    from pockengine.modes import Accumulate as Accumulate
+    from pockengine.modes import Clip as Clip
     from pockengine.optimizer import SGD as SGD
+    from pockengine.optimizer import Adagrad as Adagrad
+    from pockengine.optimizer import Adam as Adam
     from pockengine.optimizer import AdamW as AdamW
+    from pockengine.optimizer import Lion as Lion
     from pockengine.optimizer import ParamGroup as ParamGroup
+    from pockengine.optimizer import RMSprop as RMSprop
     from pockengine.scheme import Scheme as Scheme
     from pockengine.trainer import Trainer as Trainer
 
 _HOME = {
     "compile": "pockengine.compile",
-    "SGD": "pockengine.optimizer",
-    "AdamW": "pockengine.optimizer",
-    "ParamGroup": "pockengine.optimizer",
+    **dict.fromkeys(
+        ("SGD", "Adagrad", "Adam", "AdamW", "Lion", "ParamGroup", "RMSprop"),
+        "pockengine.optimizer",
+    ),
+    **dict.fromkeys(("Accumulate", "Clip"), "pockengine.modes"),
+    **dict.fromkeys(("Shape", "resized"), "pockengine.frontend.shapes"),
     "Scheme": "pockengine.scheme",
     "Trainer": "pockengine.trainer",
     "replace_head": "pockengine.heads",
 }
-__all__ = ["SGD", "AdamW", "ParamGroup", "Scheme", "Trainer", "compile", "replace_head"]
+__all__ = [
+    "SGD",
+    "Accumulate",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Clip",
+    "Lion",
+    "ParamGroup",
+    "RMSprop",
+    "Scheme",
+    "Shape",
+    "Trainer",
+    "compile",
+    "replace_head",
+    "resized",
+    "schedules",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name."""
+    if name == "schedules":
+        return import_module("pockengine.schedules")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with _uncollected():

@@ -6,20 +6,22 @@ import contextlib
 import gc
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Graph
-from torch.utils import _pytree as pytree
 
 from pockengine.adapters import adapter_scales
-from pockengine.frontend.capture import Batch, Captured, canonical_batch
+from pockengine.frontend.capture import Batch, Captured, canonical_batch, capture
 from pockengine.frontend.check_model import check_model
 from pockengine.frontend.losses import Loss
 from pockengine.frontend.recall import recall
+from pockengine.frontend.shapes import Shape, as_shape, check_alike, with_own_constants
+from pockengine.frontend.weighted import check_independent, weighted_batch, weighted_loss
 from pockengine.ir.graph import (
     name_of,
     outputs_of,
@@ -35,10 +37,14 @@ from pockengine.ir.verify import verify
 from pockengine.lower.features import host_target
 from pockengine.lower.kernel import Kernel, kernels
 from pockengine.lower.program import build_kernels, works
-from pockengine.optimizer import Optimizer
-from pockengine.passes.append_optimizer import LEARNING_RATE, append_optimizer
+from pockengine.modes import Accumulate, Clip, Modes, ema_name
+from pockengine.modes import modes as checked_modes
+from pockengine.optimizer import Optimizer, initial_value
+from pockengine.passes.accumulate_gradients import accumulate_gradients, take_accumulated
+from pockengine.passes.append_optimizer import append_optimizer
 from pockengine.passes.choose_layout import Order, choose_layout
 from pockengine.passes.choose_saved import SavingCosts, choose_saved
+from pockengine.passes.clip_gradients import clip_gradients
 from pockengine.passes.compress_masks import compress_masks
 from pockengine.passes.copy_outputs import copy_outputs
 from pockengine.passes.decompose_batch_norm import decompose_batch_norm
@@ -48,13 +54,17 @@ from pockengine.passes.fold_constants import fold_constants
 from pockengine.passes.fuse import fuse
 from pockengine.passes.pad_convolutions import pad_convolutions
 from pockengine.passes.prune_backward import prune_backward
+from pockengine.passes.read_average import read_average
 from pockengine.passes.simplify import simplify
 from pockengine.passes.slice_channels import slice_channels
 from pockengine.passes.split_concatenations import split_concatenations
+from pockengine.passes.track_average import track_average
+from pockengine.passes.update_writer import LEARNING_RATE
 from pockengine.plan.costs import saving_costs
 from pockengine.plan.fit import check_fits
 from pockengine.plan.memory import Plan, plan_memory
 from pockengine.runtime.assemble import EntrySource, assemble
+from pockengine.runtime.shapes import shaped
 from pockengine.runtime.signature import Signature
 from pockengine.scheme import Channels, Rule, Scheme
 from pockengine.targets import Target, get_target
@@ -74,6 +84,7 @@ class Context:
         updated: canonical names of the parameters that the scheme updates.
         channels: the part of each that is updated in part.
         optimizer: what is written into the step.
+        modes: what else is.
         tensors: the model's tensors by canonical name.
         costs: what keeping a value weighs against computing it again.
         orders: storage orders that an earlier entry point decided.
@@ -83,6 +94,7 @@ class Context:
     updated: frozenset[str]
     channels: Mapping[str, Channels]
     optimizer: Optimizer
+    modes: Modes
     tensors: Mapping[str, Tensor]
     costs: SavingCosts
     orders: dict[str, Order] = field(default_factory=dict)
@@ -90,6 +102,7 @@ class Context:
 
 
 Pass: TypeAlias = Callable[[Graph, Context], Graph]
+NO_MODES = Modes()
 
 
 def _fold_constants(graph: Graph, context: Context) -> Graph:
@@ -113,13 +126,17 @@ SYMBOLIC: tuple[tuple[str, Pass], ...] = (
     ("fold_batch_norm", lambda graph, _: fold_batch_norm(graph)),
     ("decompose_batch_norm", lambda graph, _: decompose_batch_norm(graph)),
 )
-TRAINING: tuple[tuple[str, Pass], ...] = (
+GRADIENTS: tuple[tuple[str, Pass], ...] = (
     ("prune_backward", lambda graph, context: prune_backward(graph, context.updated)),
     ("slice_channels", lambda graph, context: slice_channels(graph, context.channels)),
+)
+UPDATES: tuple[tuple[str, Pass], ...] = (
+    ("clip_gradients", lambda graph, context: clip_gradients(graph, context.modes.clip)),
     (
         "append_optimizer",
         lambda graph, context: append_optimizer(graph, context.optimizer, context.channels),
     ),
+    ("track_average", lambda graph, context: track_average(graph, context.modes.ema)),
 )
 PASSES: tuple[tuple[str, Pass], ...] = (
     *SYMBOLIC,
@@ -133,7 +150,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("choose_saved", lambda graph, context: choose_saved(graph, context.costs)),
     ("fuse", lambda graph, _: fuse(graph)),
 )
-"""What every entry point goes through; the step goes through ``TRAINING`` first."""
+"""What every entry point goes through; a step goes through ``GRADIENTS`` and ``UPDATES`` first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +161,12 @@ class Prepared:
         target: the machine it is for.
         sources: its entry points, fused.
         plan: its memory.
-        signature: what it is called with.
+        shapes: what it may be called with, the example batch first.
+        partial: whether a batch may have fewer samples.
         captured: what the model was turned into.
         scheme: what is updated, resolved.
         optimizer: how.
+        modes: what a step does besides.
         fold: contents of the const region from the model's tensors.
         names: the model's ``state_dict()`` names -> canonical names.
         dtypes: of the model's tensors, by canonical name.
@@ -157,10 +176,12 @@ class Prepared:
     target: Target
     sources: tuple[EntrySource, ...]
     plan: Plan
-    signature: Signature
+    shapes: tuple[Signature, ...]
+    partial: bool
     captured: Captured
     scheme: Scheme
     optimizer: Optimizer
+    modes: Modes
     fold: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
     names: Mapping[str, str]
     dtypes: Mapping[str, torch.dtype]
@@ -179,6 +200,11 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
     loss: Loss,
     optimizer: Optimizer,
     scheme: Scheme | Rule | None = None,
+    clip: Clip | None = None,
+    accumulate: int | Accumulate = 1,
+    ema: float | None = None,
+    shapes: Sequence[Shape | Batch] = (),
+    partial: bool = False,
     target: str = "host",
     threads: int | None = None,
     seed: int = 0,
@@ -190,11 +216,24 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
         model: any module that torch.export can trace, in the mode it is to be trained in. It is
             not changed: its values are copied. Dropout and the statistics of batch normalization
             follow its mode in ``step``; ``predict`` and ``evaluate`` run it in eval mode.
-        example_batch: ``(inputs, targets)`` of the shapes that every step will have.
-        loss: ``"cross_entropy"``, ``"mse"``, ``"l1"``, ``"bce_with_logits"``, or a callable
-            ``loss(output, targets)`` that gives a scalar.
-        optimizer: ``SGD`` or ``AdamW``; the learning rate is an argument of each step.
+        example_batch: ``(inputs, targets)`` of the shapes that every step will have. Inputs are a
+            tensor, a tuple of arguments or a dict of keyword arguments; targets nest as they like.
+            None, True, False and words among them are fixed.
+        loss: a name in ``pockengine.frontend.losses``, such as ``"cross_entropy"`` or ``"mse"``; a
+            callable ``loss(output, targets)`` that gives a scalar; or ``"model"`` for the loss that
+            the model returns: targets are keyword arguments of the model then, ``labels`` if they
+            are no dict.
+        optimizer: ``SGD``, ``Adam``, ``AdamW``, ``Lion``, ``RMSprop`` or ``Adagrad``; the learning
+            rate is an argument of each step.
         scheme: what to update; by default what the model's ``requires_grad`` says.
+        clip: a limit on the gradients. One on the global norm keeps all gradients in memory.
+        accumulate: how many steps make one update, by the mean of their gradients; they add up in
+            accumulators, which are as large as what is updated.
+        ema: decay of an exponential moving average of what is updated, kept beside it.
+        shapes: further shapes that the trainer takes, over the same parameters and state: example
+            batches of them, or ``Shape(batch, train=False)`` for ``predict`` and ``evaluate`` only.
+        partial: let a batch have fewer samples than compiled for: the rest is padding of weight 0,
+            so that the mean loss and its gradients are those of the samples alone.
         target: the machine, by its name in ``pockengine.targets``. What is compiled for another
             than ``"host"`` cannot run here; ``Trainer.export`` writes it for its machine.
         threads: how many work at a step; None for all cores where that pays, else one.
@@ -215,19 +254,25 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
         loss=loss,
         optimizer=optimizer,
         scheme=scheme,
+        modes=checked_modes(clip, accumulate, ema),
+        shapes=shapes,
+        partial=partial,
         target=get_target(target),
         weights=weights,
     )
     return Trainer(link(prepared), prepared.captured.tensors, threads, seed)
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - as compile
     model: nn.Module,
     example_batch: Batch,
     *,
     loss: Loss,
     optimizer: Optimizer,
     scheme: Scheme | Rule | None = None,
+    modes: Modes = NO_MODES,
+    shapes: Sequence[Shape | Batch] = (),
+    partial: bool = False,
     target: Target = HOST,
     observe: Observer | None = None,
     weights: Paths | None = None,
@@ -240,29 +285,58 @@ def prepare(
         loss: as ``compile``.
         optimizer: as ``compile``.
         scheme: as ``compile``.
+        modes: clipping, accumulation and averaging.
+        shapes: as ``compile``.
+        partial: as ``compile``.
         target: the machine.
         observe: is shown every graph that a pass makes.
         weights: as ``compile``.
     """
     with _older_objects_frozen():
-        return _prepare(model, example_batch, loss, optimizer, scheme, target, observe, weights)
+        return _prepare(
+            model,
+            example_batch,
+            loss=loss,
+            optimizer=optimizer,
+            scheme=scheme,
+            modes=modes,
+            shapes=shapes,
+            partial=partial,
+            target=target,
+            observe=observe,
+            weights=weights,
+        )
 
 
-def _prepare(
+def _prepare(  # noqa: PLR0913 - as compile
     model: nn.Module,
     example_batch: Batch,
+    *,
     loss: Loss,
     optimizer: Optimizer,
     scheme: Scheme | Rule | None,
+    modes: Modes,
+    shapes: Sequence[Shape | Batch],
+    partial: bool,
     target: Target,
     observe: Observer | None,
     weights: Paths | None,
 ) -> Prepared:
-    check_model(model, canonical_batch(example_batch), weights is not None)
+    declared = [Shape(example_batch), *map(as_shape, shapes)]
+    for each in declared:
+        check_model(model, canonical_batch(each.batch), weights is not None)
     wanted = Scheme.from_requires_grad(model) if scheme is None else scheme
     model = wanted.prepared(model)
     chosen = wanted.resolve(model)
-    captured = recall(model, example_batch, loss)
+    if partial:
+        check_independent(model)
+        declared = [replace(each, batch=weighted_batch(each.batch)) for each in declared]
+        loss = weighted_loss(loss)
+    captures = _captures(model, [each.batch for each in declared], loss)
+    captured = captures[0]
+    if len(captures) > 1:
+        tensors = dict(ChainMap(*(dict(each.tensors) for each in captures)))
+        captured = replace(captured, tensors=tensors)
     dtypes = {name: tensor.dtype for name, tensor in captured.tensors.items()}
     if weights is not None:
         stored = StoredWeights(weights, captured.tensors, captured.aliases)
@@ -272,14 +346,19 @@ def _prepare(
         updated=frozenset(chosen),
         channels=channels,
         optimizer=optimizer,
+        modes=modes,
         tensors=captured.tensors,
         costs=saving_costs(target),
     )
-    starts = _starts(captured, context, observe)
+    starts: dict[str, Graph] = {}
+    inputs: dict[str, tuple[str, ...]] = {}
+    for index, (shape, made) in enumerate(zip(declared, captures, strict=True)):
+        for name, start in _starts(made, context, observe, index, shape.train).items():
+            starts[shaped(name, index)] = start
+            inputs[shaped(name, index)] = _inputs(name, made)
     graphs = {name: _run(name, graph, PASSES, context, observe) for name, graph in starts.items()}
     sources = tuple(
-        EntrySource(name, graph, kernels(graph), _inputs(name, captured))
-        for name, graph in graphs.items()
+        EntrySource(name, graph, kernels(graph), inputs[name]) for name, graph in graphs.items()
     )
     plan = plan_memory(
         graphs,
@@ -291,10 +370,12 @@ def _prepare(
         target=target,
         sources=sources,
         plan=plan,
-        signature=_signature(captured, example_batch),
+        shapes=tuple(_signature(each) for each in captures),
+        partial=partial,
         captured=captured,
         scheme=chosen,
         optimizer=optimizer,
+        modes=modes,
         fold=_Folder(starts, context),
         names={name: captured.aliases.get(name, name) for name in model.state_dict()},
         dtypes=dtypes,
@@ -337,26 +418,65 @@ def link(prepared: Prepared) -> Program:
         descriptor=descriptor,
         kernels=tuple(built[text].path for text in texts),
         plan=prepared.plan,
-        signature=prepared.signature,
+        shapes=prepared.shapes,
+        partial=prepared.partial,
         names=prepared.names,
         adapters=prepared.adapters,
         dtypes=prepared.dtypes,
         fold=prepared.fold,
+        initial=_initial(prepared),
+        modes=prepared.modes,
         identity=_identity(prepared),
     )
 
 
-def _starts(captured: Captured, context: Context, observe: Observer | None) -> dict[str, Graph]:
+def _captures(model: nn.Module, batches: Sequence[Batch], loss: Loss) -> list[Captured]:
+    """The model at each shape; all constants by one name have one content."""
+    first, *rest = batches
+    found = [recall(model, first, loss)]
+    known = dict(found[0].tensors)
+    for index, batch in enumerate(rest, 1):
+        made = with_own_constants(capture(model, batch, loss), known, f"shape{index}")
+        check_alike(found[0], made)
+        known |= made.tensors
+        found.append(made)
+    return found
+
+
+def _starts(
+    captured: Captured, context: Context, observe: Observer | None, shape: int, train: bool
+) -> dict[str, Graph]:
     """Each entry point's graph ahead of ``PASSES``; a step yields no outputs but the loss."""
     found = outputs_of(captured.graph)
     loss_only = subgraph(captured.graph, replace(found, outputs=()))
     pruned = prune_backward(captured.graph, context.updated)  # for its roles
     if captured.evaluation is not captured.graph:
         pruned = _with_roles(captured.evaluation, pruned)
+    forward = {"evaluate": extract_forward(pruned, loss=True)}
+    predict = extract_forward(pruned, loss=False)
+    if not list(placeholders(predict, Role.TARGET)):
+        forward = {"predict": predict, **forward}
+    if context.modes.ema is not None:
+        averaged = {
+            ema_name(name): read_average(start, context.channels) for name, start in forward.items()
+        }
+        forward |= averaged
+    training = _training(loss_only, context, observe) if train else {}
+    if shape:
+        training.pop("apply", None)  # it sees no batch
+    return {**training, **forward}
+
+
+def _training(graph: Graph, context: Context, observe: Observer | None) -> dict[str, Graph]:
+    """The entry points that train: ``step``, or ``accumulate`` and ``apply``."""
+    modes = context.modes
+    if modes.accumulate is None:
+        return {"step": _run("step", graph, (*GRADIENTS, *UPDATES), context, observe)}
+    gradients = _run("accumulate", graph, GRADIENTS, context, observe)
+    taken = verify(take_accumulated(gradients, mean=modes.accumulate.mean))
     return {
-        "step": _run("step", loss_only, TRAINING, context, observe),
-        "predict": extract_forward(pruned, loss=False),
-        "evaluate": extract_forward(pruned, loss=True),
+        "accumulate": verify(accumulate_gradients(gradients)),
+        "apply": _run("apply", taken, UPDATES, context, observe),
     }
 
 
@@ -388,22 +508,23 @@ def _run(
 
 def _inputs(entry: str, captured: Captured) -> tuple[str, ...]:
     """Names of an entry point's inputs in the order they are passed."""
-    if entry == "predict":
+    rate = (LEARNING_RATE,) if entry in ("step", "apply") else ()
+    if entry == "apply":
+        return rate
+    if entry in ("predict", ema_name("predict")):
         return captured.inputs
-    rate = (LEARNING_RATE,) if entry == "step" else ()
     return (*captured.inputs, *captured.targets, *rate)
 
 
-def _signature(captured: Captured, example_batch: Batch) -> Signature:
-    inputs, targets = canonical_batch(example_batch)
+def _signature(captured: Captured) -> Signature:
     nodes = placeholders(captured.graph, Role.INPUT, Role.TARGET)  # eval mode reads the same
     return Signature(
         inputs=captured.inputs,
         targets=captured.targets,
         types={name_of(node): type_of(node) for node in nodes},
-        input_spec=pytree.tree_structure(inputs),
-        target_spec=pytree.tree_structure(targets),
-        output_spec=captured.output_spec,
+        input_structure=captured.input_structure,
+        target_structure=captured.target_structure,
+        output_structure=captured.output_structure,
         outputs=tuple(type_of(node) for node in outputs_of(captured.evaluation).outputs),
     )
 
@@ -442,6 +563,13 @@ class _Folder:
                 graph = rewrite(graph, self._context)
             found.update(fold_constants(graph, tensors)[1])
         return found
+
+
+def _initial(prepared: Prepared) -> dict[str, float]:
+    """What state starts with where that is not zero, by name."""
+    places = prepared.plan.places
+    values = {name: initial_value(prepared.optimizer, name) for name in places}
+    return {name: value for name, value in values.items() if value != 0}
 
 
 def _identity(prepared: Prepared) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import isfinite
@@ -16,6 +16,7 @@ from pockengine.ir.types import TensorType
 
 PREFIX = "optimizer"
 CORRECTION = (f"{PREFIX}.correction1", f"{PREFIX}.correction2")
+STEPS = f"{PREFIX}.steps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +81,12 @@ class SGD:
         """The types of the state for what is updated, by name; it starts as zeros."""
         if self.momentum == 0:
             return {}
-        return {state_name("momentum_buffer", name): kind for name, kind in updated.items()}
+        return _of_each(("momentum_buffer",), updated)
 
 
 @dataclass(frozen=True, slots=True)
-class AdamW:
-    """``torch.optim.AdamW``; the learning rate is an argument of the step.
+class Adam:
+    """``torch.optim.Adam``; the learning rate is an argument of the step.
 
     The bias corrections 1 - beta^t are state: c <- c + (1 - beta) (1 - c) from 0, which never
     cancels.
@@ -93,7 +94,8 @@ class AdamW:
     Args:
         betas: decay of the mean of gradients and of their squares.
         eps: added to the root of the mean square.
-        weight_decay: decoupled: the parameter shrinks by ``lr * weight_decay`` of itself.
+        weight_decay: added to the gradient as ``weight_decay * parameter``.
+        amsgrad: divide by the largest mean square so far.
         groups: exceptions; the first that matches a parameter holds.
 
     Raises:
@@ -102,26 +104,142 @@ class AdamW:
 
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.0
+    amsgrad: bool = False
     groups: tuple[ParamGroup, ...] = ()
 
     def __post_init__(self) -> None:
-        _check("AdamW(eps)", self.eps)
-        _check("AdamW(weight_decay)", self.weight_decay)
-        for place, beta in enumerate(self.betas):
-            _check(f"AdamW(betas[{place}])", beta, below=1.0)
+        name = type(self).__name__
+        _check(f"{name}(eps)", self.eps)
+        _check(f"{name}(weight_decay)", self.weight_decay)
+        _check_betas(name, self.betas)
 
     def state(self, updated: Mapping[str, TensorType]) -> dict[str, TensorType]:
         """The types of the state for what is updated, by name; it starts as zeros."""
-        moments = {
-            state_name(kind, name): found
-            for name, found in updated.items()
-            for kind in ("exp_avg", "exp_avg_sq")
-        }
+        largest = ("max_exp_avg_sq",) if self.amsgrad else ()
+        moments = _of_each(("exp_avg", "exp_avg_sq", *largest), updated)
         return {**moments, **dict.fromkeys(CORRECTION, TensorType(()))}
 
 
-Optimizer: TypeAlias = SGD | AdamW
+@dataclass(frozen=True, slots=True)
+class AdamW(Adam):
+    """``torch.optim.AdamW``: ``Adam`` with decoupled weight decay.
+
+    Args:
+        betas: as ``Adam``.
+        eps: as ``Adam``.
+        weight_decay: the parameter shrinks by ``lr * weight_decay`` of itself.
+        amsgrad: as ``Adam``.
+        groups: as ``Adam``.
+
+    Raises:
+        InputError: as ``Adam``.
+    """
+
+    weight_decay: float = 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class Lion:
+    """Lion: a step of equal size for every element, along the sign of a mean of gradients.
+
+    Source: Chen et al. 2023, "Symbolic discovery of optimization algorithms", algorithm 2.
+
+    Args:
+        betas: share of the mean in the direction of a step, and decay of the mean.
+        weight_decay: the parameter shrinks by ``lr * weight_decay`` of itself.
+        groups: exceptions; the first that matches a parameter holds.
+
+    Raises:
+        InputError: a beta outside [0, 1), or a negative or non-finite number.
+    """
+
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    groups: tuple[ParamGroup, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check("Lion(weight_decay)", self.weight_decay)
+        _check_betas("Lion", self.betas)
+
+    def state(self, updated: Mapping[str, TensorType]) -> dict[str, TensorType]:
+        """The types of the state for what is updated, by name; it starts as zeros."""
+        return _of_each(("exp_avg",), updated)
+
+
+@dataclass(frozen=True, slots=True)
+class RMSprop:
+    """``torch.optim.RMSprop``; the learning rate is an argument of the step.
+
+    Args:
+        alpha: decay of the mean of squared gradients.
+        eps: added to its root.
+        weight_decay: added to the gradient as ``weight_decay * parameter``.
+        momentum: share of the last step's direction that is kept; 0 for no state of it.
+        centered: divide by an estimate of the standard deviation instead.
+        groups: exceptions; the first that matches a parameter holds.
+
+    Raises:
+        InputError: an alpha outside [0, 1), or a negative or non-finite number.
+    """
+
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    centered: bool = False
+    groups: tuple[ParamGroup, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check("RMSprop(alpha)", self.alpha, below=1.0)
+        _check("RMSprop(eps)", self.eps)
+        _check("RMSprop(weight_decay)", self.weight_decay)
+        _check("RMSprop(momentum)", self.momentum)
+
+    def state(self, updated: Mapping[str, TensorType]) -> dict[str, TensorType]:
+        """The types of the state for what is updated, by name; it starts as zeros."""
+        mean = ("grad_avg",) if self.centered else ()
+        buffer = ("momentum_buffer",) if self.momentum != 0 else ()
+        return _of_each(("square_avg", *mean, *buffer), updated)
+
+
+@dataclass(frozen=True, slots=True)
+class Adagrad:
+    """``torch.optim.Adagrad``; the learning rate is an argument of the step.
+
+    Args:
+        lr_decay: the learning rate of step t, from 0, is divided by ``1 + lr_decay * t``.
+        eps: added to the root of the sum of squared gradients.
+        weight_decay: added to the gradient as ``weight_decay * parameter``.
+        initial_accumulator_value: what the sums start with.
+        groups: exceptions; the first that matches a parameter holds.
+
+    Raises:
+        InputError: a negative or non-finite number.
+    """
+
+    lr_decay: float = 0.0
+    eps: float = 1e-10
+    weight_decay: float = 0.0
+    initial_accumulator_value: float = 0.0
+    groups: tuple[ParamGroup, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("lr_decay", "eps", "weight_decay", "initial_accumulator_value"):
+            _check(f"Adagrad({name})", getattr(self, name))
+
+    def state(self, updated: Mapping[str, TensorType]) -> dict[str, TensorType]:
+        """The types of the state for what is updated, by name; ``initial_value`` has its start."""
+        steps = {STEPS: TensorType(())} if self.lr_decay != 0 else {}
+        return {**_of_each(("sum",), updated), **steps}
+
+
+Optimizer: TypeAlias = SGD | Adam | AdamW | Lion | RMSprop | Adagrad
+
+
+def _of_each(kinds: Sequence[str], updated: Mapping[str, TensorType]) -> dict[str, TensorType]:
+    """State of some kinds for each parameter, of its type."""
+    return {state_name(kind, name): t for name, t in updated.items() for kind in kinds}
 
 
 def state_name(kind: str, parameter: str) -> str:
@@ -138,9 +256,19 @@ def settings(optimizer: Optimizer, parameter: str) -> Settings:
     return Settings(optimizer.weight_decay, 1.0)
 
 
-def initial_state(types: Mapping[str, TensorType]) -> dict[str, Tensor]:
-    """The contents that state of these types starts with: zeros."""
-    return {name: torch.zeros(t.shape, dtype=t.dtype.torch) for name, t in types.items()}
+def initial_value(optimizer: Optimizer, name: str) -> float:
+    """What every element of a state starts with, by the state's name."""
+    if isinstance(optimizer, Adagrad) and name.startswith(state_name("sum", "")):
+        return optimizer.initial_accumulator_value
+    return 0.0
+
+
+def initial_state(optimizer: Optimizer, types: Mapping[str, TensorType]) -> dict[str, Tensor]:
+    """The contents that state of these types starts with."""
+    return {
+        name: torch.full(t.shape, initial_value(optimizer, name), dtype=t.dtype.torch)
+        for name, t in types.items()
+    }
 
 
 def check_groups(optimizer: Optimizer, parameters: list[str]) -> None:
@@ -157,6 +285,11 @@ def check_groups(optimizer: Optimizer, parameters: list[str]) -> None:
                 "a pattern that matches some",
                 "See model.named_parameters() for the names",
             )
+
+
+def _check_betas(optimizer: str, betas: tuple[float, float]) -> None:
+    for place, beta in enumerate(betas):
+        _check(f"{optimizer}(betas[{place}])", beta, below=1.0)
 
 
 def _check(where: str, value: float, below: float = float("inf")) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from pockengine.errors import CheckpointError, InputError, TrainError
 from pockengine.ir.draws import SEED
 from pockengine.ir.types import Region
 from pockengine.lower.cache import load as load_kernel
+from pockengine.modes import COUNT, Modes, ema_name
 from pockengine.plan.memory import Plan
 from pockengine.runtime.descriptor import Descriptor
 from pockengine.runtime.emulate import Replay, emulate
@@ -26,6 +28,7 @@ from pockengine.runtime.engine import Engine
 from pockengine.runtime.export import export
 from pockengine.runtime.image import Image
 from pockengine.runtime.regions import Regions
+from pockengine.runtime.shapes import Bound, bind, shaped
 from pockengine.runtime.signature import Signature, has_tensors
 from pockengine.runtime.threads import default_threads
 from pockengine.targets import Target
@@ -42,10 +45,13 @@ class Program:
         kernels: files of its kernels in the cache, in the descriptor's order; for another target
             than the host, of object files.
         plan: where its values lie.
-        signature: what it is called with.
+        shapes: what it may be called with; the example batch first.
+        partial: whether a batch may have fewer samples.
         names: the model's ``state_dict()`` names -> canonical names.
         dtypes: of the model's tensors, by canonical name.
         fold: contents of the const region, by name, from the model's tensors by canonical name.
+        initial: what state starts with where that is not zero, by name.
+        modes: what a step does besides updating.
         identity: what a checkpoint has to agree with besides the frozen values, as text by name.
         adapters: the scale of each layer's low-rank adapter, by the layer's name.
     """
@@ -54,12 +60,20 @@ class Program:
     descriptor: Descriptor
     kernels: tuple[Path, ...]
     plan: Plan
-    signature: Signature
+    shapes: tuple[Signature, ...]
+    partial: bool
     names: Mapping[str, str]
     dtypes: Mapping[str, torch.dtype]
     fold: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+    initial: Mapping[str, float]
+    modes: Modes
     identity: Mapping[str, str]
     adapters: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def signature(self) -> Signature:
+        """What it is called with: batches like the example."""
+        return self.shapes[0]
 
 
 class Trainer:
@@ -92,6 +106,9 @@ class Trainer:
         chosen = _checked_seed(seed)
         if SEED in self._regions:
             self._regions.write({SEED: torch.tensor(chosen)})
+        for name, value in program.initial.items():
+            self._regions.view(name).fill_(value)
+        self._start_averages()
         self._model_fingerprint: str | None = None
         self.threads = _checked_threads(threads)
         self._engine = self._open() if program.target.llvm is None else None
@@ -133,13 +150,13 @@ class Trainer:
             raise _foreign_machine(self._program.target)
         return self._engine
 
-    def step(self, inputs: Any, targets: Any, *, lr: float) -> float:
-        """One step of training.
+    def step(self, inputs: Any, targets: Any = None, *, lr: float) -> float:
+        """One step of training; with ``accumulate=k``, every k-th updates by the gradients of k.
 
         Args:
             inputs: as in the example batch: a tensor or array, a tuple of them, or a dict of
                 keyword arguments.
-            targets: likewise.
+            targets: likewise, in any structure.
             lr: the learning rate.
 
         Returns:
@@ -150,44 +167,141 @@ class Trainer:
                 was changed.
             TrainError: the loss is not finite (nothing was changed), or the trainer is torn.
         """
-        arrays = self._batch(inputs, targets)
-        (loss,) = self.engine.run("step", [*arrays, np.array([lr], np.float32)])
+        bound = self._bound(inputs, (targets,))
+        rate = _rate(lr)
+        accumulate = self._program.modes.accumulate
+        if accumulate is None:
+            (loss,) = self.engine.run(self._trains("step", bound), [*bound.arrays, rate])
+            return float(loss[0])
+        if not isfinite(lr):  # ``apply`` would see it too late
+            raise InputError(
+                where="lr",
+                found=str(lr),
+                needed="a finite number",
+                remedy="Nothing was changed; correct it",
+            )
+        (loss,) = self.engine.run(self._trains("accumulate", bound), bound.arrays)
+        if self.accumulated >= accumulate.steps:
+            self.engine.run("apply", [rate])
         return float(loss[0])
 
-    def predict(self, inputs: Any) -> Any:
+    @property
+    def accumulated(self) -> int:
+        """How many steps wait for their update; 0 without ``accumulate``."""
+        return int(self._regions.view(COUNT)) if COUNT in self._regions else 0
+
+    def apply(self, *, lr: float) -> bool:
+        """Update by what is accumulated so far, such as at the end of an epoch.
+
+        The mean is over the steps that there were.
+
+        Returns:
+            Whether there was anything.
+
+        Raises:
+            InputError: the learning rate is not finite.
+            TrainError: the trainer is torn.
+        """
+        if self.accumulated == 0:
+            return False
+        self.engine.run("apply", [_rate(lr)])
+        return True
+
+    def predict(self, inputs: Any, *, ema: bool = False) -> Any:
         """The model's output in its own structure: tensors if the inputs are tensors, else arrays.
+
+        Args:
+            inputs: as ``step``.
+            ema: by the averaged parameters, of a trainer compiled with ``ema``.
 
         Raises:
             InputError: as ``step``.
         """
-        signature = self._program.signature
-        outputs = self.engine.run("predict", signature.bind_inputs(inputs))
-        return signature.structured(outputs, as_tensors=has_tensors(inputs))
+        bound = self._bound(inputs, None)
+        outputs = self.engine.run(self._entry("predict", ema, bound.shape), bound.arrays)
+        return self._structured(outputs, inputs, bound)
 
-    def evaluate(self, inputs: Any, targets: Any) -> tuple[float, Any]:
-        """The loss and the model's output, with nothing changed; InputError as ``step``."""
-        loss, *outputs = self.engine.run("evaluate", self._batch(inputs, targets))
-        structured = self._program.signature.structured(outputs, as_tensors=has_tensors(inputs))
-        return float(loss[0]), structured
+    def evaluate(self, inputs: Any, targets: Any, *, ema: bool = False) -> tuple[float, Any]:
+        """The loss and the model's output, with nothing changed; arguments as ``predict``."""
+        bound = self._bound(inputs, (targets,))
+        loss, *outputs = self.engine.run(self._entry("evaluate", ema, bound.shape), bound.arrays)
+        return float(loss[0]), self._structured(outputs, inputs, bound)
 
-    def _batch(self, inputs: Any, targets: Any) -> list[np.ndarray[Any, Any]]:
-        signature = self._program.signature
-        return [*signature.bind_inputs(inputs), *signature.bind_targets(targets)]
+    def _bound(self, inputs: Any, targets: tuple[Any] | None) -> Bound:
+        program = self._program
+        return bind(program.shapes, inputs, targets, partial=program.partial)
 
-    def state_dict(self, *, merge: bool = False) -> dict[str, Tensor]:
+    def _structured(self, outputs: list[Any], inputs: Any, bound: Bound) -> Any:
+        signature = self._program.shapes[bound.shape]
+        return signature.structured(outputs, as_tensors=has_tensors(inputs), samples=bound.samples)
+
+    def _trains(self, name: str, bound: Bound) -> str:
+        """The entry point of a step."""
+        entry = shaped(name, bound.shape)
+        if entry not in self._program.plan.entries:
+            raise InputError(
+                where="step",
+                found="a shape that was declared with train=False",
+                needed="a shape that steps were compiled for",
+                remedy="Declare it with train=True, or use predict and evaluate",
+            )
+        return entry
+
+    def _entry(self, name: str, ema: bool, shape: int) -> str:
+        if ema:
+            self._check_ema()
+        entry = shaped(ema_name(name) if ema else name, shape)
+        if name == "predict" and entry not in self._program.plan.entries:
+            raise InputError(
+                where="predict",
+                found="the model computes its outputs from the targets",
+                needed="outputs that depend on the inputs alone",
+                remedy="Use evaluate, or pass what the outputs depend on as an input",
+            )
+        return entry
+
+    def _check_ema(self) -> None:
+        if self._program.modes.ema is None:
+            raise InputError(
+                where="ema",
+                found="the trainer keeps no average",
+                needed="one compiled with ema",
+                remedy="Compile with ema=0.999, or leave it out here",
+            )
+
+    def _start_averages(self) -> None:
+        """The averages of parameters become the parameters."""
+        for name in self._regions.names(Region.PARAM):
+            if ema_name(name) in self._regions:
+                view = self._regions.view(ema_name(name))
+                view.copy_(_leading(self._regions.view(name), view))
+
+    def state_dict(self, *, merge: bool = False, ema: bool = False) -> dict[str, Tensor]:
         """Copies of all of the model's tensors, under PyTorch's names and in its layouts.
 
         Args:
             merge: whether the adapters that a scheme added are worked into the weights, which gives
                 the names of the model that was compiled. Else they are listed by the side of the
                 weights, as ``layer.lora_a`` (rank, inputs) and ``layer.lora_b`` (outputs, rank).
+            ema: averages of what is updated, of a trainer compiled with ``ema``.
+
+        Raises:
+            InputError: there are no averages.
         """
         canonical = {name: self._tensor(name) for name in set(self._program.names.values())}
+        if ema:
+            self._check_ema()
+            for name, tensor in canonical.items():
+                if ema_name(name) in self._regions:
+                    average = self._regions.view(ema_name(name))
+                    _leading(tensor, average).copy_(average)
         found = {name: canonical[used] for name, used in self._program.names.items()}
         return merged(found, self._program.adapters) if merge else found
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over all of the model's tensors; the optimizer's state stays.
+
+        An average (``ema``) begins anew with them.
 
         Raises:
             InputError: a name is missing or unknown, a shape differs, or two names of one tied
@@ -203,6 +317,7 @@ class Trainer:
             self._regions.write(contents)
             self._model_fingerprint = None
         self._regions.write({name: found[name] for name in params})
+        self._start_averages()
         self._clear_torn()
 
     def _everything(self) -> dict[str, Tensor]:
@@ -286,25 +401,43 @@ class Trainer:
             folder: where the program is built; by default one that is deleted again.
 
         Raises:
-            InputError: a batch does not fit, or the target has no emulator.
+            InputError: a batch does not fit, the target has no emulator, or the trainer accumulates
+                gradients.
             BuildError: the program does not link or does not fit the machine.
             TrainError: the emulator is missing, or the program failed in it.
         """
-        rate = np.array([lr], np.float32)
+        self._check_steps("emulate")
+        rate = _rate(lr)
         return emulate(
             self.image(),
-            [[*self._batch(inputs, targets), rate] for inputs, targets in batches],
+            [[*self._example(inputs, targets), rate] for inputs, targets in batches],
             folder,
         )
+
+    def _example(self, inputs: Any, targets: Any) -> list[np.ndarray[Any, Any]]:
+        """The arrays of a batch like the example, with which the C programs step."""
+        partial = self._program.partial
+        return bind(self._program.shapes[:1], inputs, (targets,), partial=partial).arrays
 
     def export(self, folder: str | Path) -> None:
         """Write the trainer for its machine: a library, data, sources, an example and a README.
 
         Raises:
-            InputError: the trainer was compiled for the host.
+            InputError: the trainer was compiled for the host, or accumulates gradients.
             BuildError: the library cannot be built or written.
         """
+        self._check_steps("export")
         export(self.image(), Path(folder))
+
+    def _check_steps(self, where: str) -> None:
+        """The C programs around a trainer call one entry point for a step."""
+        if self._program.modes.accumulate is not None:
+            raise InputError(
+                where=where,
+                found="a step of this trainer is two entry points, accumulate and apply",
+                needed="a trainer with one update for each batch",
+                remedy="Compile without accumulate for another machine",
+            )
 
     def image(self) -> Image:
         """All that another machine needs."""
@@ -333,6 +466,15 @@ class Trainer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _rate(lr: float) -> np.ndarray[Any, Any]:
+    return np.array([lr], np.float32)
+
+
+def _leading(whole: Tensor, part: Tensor) -> Tensor:
+    """A view of the leading slice of a tensor that has another's shape."""
+    return whole[tuple(slice(extent) for extent in part.shape)]
 
 
 def _checked_threads(threads: int | None) -> int:

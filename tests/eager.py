@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from pockengine.frontend.capture import canonical_batch
 from pockengine.frontend.losses import loss_function
-from pockengine.optimizer import AdamW, Optimizer
+from pockengine.optimizer import Optimizer
 from pockengine.scheme import Channels, Rule, Scheme
 
 Batches = Sequence[tuple[Any, Any]]
@@ -108,21 +108,11 @@ def torch_optimizer(
     optimizer: Optimizer, parameters: list[nn.Parameter], lr: float
 ) -> torch.optim.Optimizer:
     """PyTorch's optimizer of the same name and settings."""
-    if isinstance(optimizer, AdamW):
-        return torch.optim.AdamW(
-            parameters,
-            lr=lr,
-            betas=optimizer.betas,
-            eps=optimizer.eps,
-            weight_decay=optimizer.weight_decay,
-        )
-    return torch.optim.SGD(
-        parameters,
-        lr=lr,
-        momentum=optimizer.momentum,
-        weight_decay=optimizer.weight_decay,
-        nesterov=optimizer.nesterov,
+    options = {f.name: getattr(optimizer, f.name) for f in fields(optimizer) if f.name != "groups"}
+    made: torch.optim.Optimizer = getattr(torch.optim, type(optimizer).__name__)(
+        parameters, lr=lr, **options
     )
+    return made
 
 
 def as_dtype(batch: Any, dtype: torch.dtype) -> tuple[Any, Any]:

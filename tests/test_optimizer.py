@@ -45,4 +45,4 @@ def test_state_by_optimizer() -> None:
     assert SGD(momentum=0.9).state(updated) == {"optimizer.momentum_buffer.w": TensorType((4, 2))}
     state = AdamW().state(updated)
     assert sum(found.size for found in state.values()) == 2 * 8 + 2
-    assert not any(zeros.any() for zeros in initial_state(state).values())
+    assert not any(zeros.any() for zeros in initial_state(AdamW(), state).values())

@@ -29,16 +29,22 @@ from torch._guards import TracingContext, tracing
 from torch._subclasses import FakeTensorMode
 from torch.fx import Graph, Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils import _pytree as pytree
 
 from pockengine.errors import CaptureError
 from pockengine.frontend.constants import FreshFromConstants
 from pockengine.frontend.evaluate import Evaluator
 from pockengine.frontend.legalize import UnsupportedError, legalize, unsupported_error
-from pockengine.frontend.losses import Loss, loss_function
+from pockengine.frontend.losses import MODEL, Loss, loss_function, own_loss
 from pockengine.frontend.modes import evaluating, is_training, traceable_averages
 from pockengine.frontend.packed import RefusePacking, refuse_packed
 from pockengine.frontend.places import annotated
+from pockengine.frontend.structure import (
+    Structure,
+    arguments,
+    as_tensors,
+    flatten,
+    flatten_output,
+)
 from pockengine.frontend.trace_errors import trace_error
 
 Batch: TypeAlias = Any
@@ -78,8 +84,9 @@ class Captured:
         aliases: canonical name of each further name of a tied parameter or buffer.
         inputs: names of the model's inputs, in the order of the flattened batch.
         targets: names of the loss's targets, likewise.
-        batch_spec: how ``(inputs, targets)`` flattens.
-        output_spec: how the model's output flattens, in eval mode.
+        input_structure: how the inputs nest.
+        target_structure: how the targets nest.
+        output_structure: how the model's output nests, in eval mode and without a loss of its own.
         requires_grad: canonical names of the parameters that the model itself wants to train.
         assumed: contents of the buffers, all without a place in a checkpoint, that constants were
             computed from; the capture holds for these alone.
@@ -91,27 +98,53 @@ class Captured:
     aliases: Mapping[str, str]
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
-    batch_spec: pytree.TreeSpec
-    output_spec: pytree.TreeSpec
+    input_structure: Structure
+    target_structure: Structure
+    output_structure: Structure
     requires_grad: frozenset[str]
     assumed: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class _WithLoss(nn.Module):
-    """The model and its loss as one; the outputs are detached: only the loss differentiates."""
+    """The model and its loss as one; the outputs are detached: only the loss differentiates.
 
-    def __init__(self, model: nn.Module, loss: Any) -> None:
+    Args:
+        model: the model.
+        loss: a callable, or None for the model's own.
+        inputs: how the first of the tensors that it is called with nest.
+        targets: how the rest of them nest.
+    """
+
+    def __init__(self, model: nn.Module, loss: Any, inputs: Structure, targets: Structure) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
-        self.output_spec: pytree.TreeSpec | None = None
+        self.inputs = inputs
+        self.targets = targets
+        self.output_structure: Structure | None = None
 
-    def forward(self, inputs: Any, targets: Any) -> tuple[Tensor, ...]:
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        split = self.inputs.tensors
+        inputs = self.inputs.build(tensors[:split])
+        targets = self.targets.build(tensors[split:])
         with FreshFromConstants():
-            output = self.model(**inputs) if isinstance(inputs, dict) else self.model(*inputs)
-            loss = _scalar(self.loss(output, targets))
-        leaves, self.output_spec = pytree.tree_flatten(output)
-        return loss, *(leaf.detach() for leaf in leaves if isinstance(leaf, Tensor))
+            if self.loss is None:
+                loss, output = own_loss(_call(self.model, inputs, _keywords(targets)))
+            else:
+                output = _call(self.model, inputs, {})
+                loss = self.loss(output, targets)
+            loss = _scalar(loss)
+        leaves, self.output_structure = flatten_output(output)
+        return loss, *(leaf.detach() for leaf in leaves)
+
+
+def _call(model: nn.Module, inputs: Any, more: dict[str, Any]) -> Any:
+    return model(**inputs, **more) if isinstance(inputs, dict) else model(*inputs, **more)
+
+
+def _keywords(targets: Any) -> dict[str, Any]:
+    """The arguments that a model computes its own loss from."""
+    return dict(targets) if isinstance(targets, dict) else {"labels": targets}
 
 
 def _scalar(loss: Any) -> Tensor:
@@ -128,7 +161,9 @@ def _scalar(loss: Any) -> Tensor:
 
 
 def canonical_batch(batch: Batch) -> tuple[Any, Any]:
-    """(inputs, targets) as they are traced: inputs a tuple or a dict of keywords, all tensors.
+    """(inputs, targets) as they are traced: inputs a tuple or a dict of keywords, of tensors.
+
+    None, True, False and words among them are fixed.
 
     Raises:
         CaptureError: the batch is not a pair.
@@ -142,10 +177,10 @@ def canonical_batch(batch: Batch) -> tuple[Any, Any]:
             remedy="Pass (x, y); several inputs go in a tuple or a dict: ((x1, x2), y)",
         )
     refuse_packed(batch)
-    inputs, targets = pytree.tree_map(torch.as_tensor, tuple(batch))
-    if not isinstance(inputs, (tuple, list, dict)):
-        inputs = (inputs,)
-    return (dict(inputs) if isinstance(inputs, dict) else tuple(inputs)), targets
+    inputs, targets = batch
+    if isinstance(targets, Mapping):
+        targets = dict(targets)
+    return as_tensors(arguments(inputs)), as_tensors(targets)
 
 
 def capture(model: nn.Module, example_batch: Batch, loss: Loss) -> Captured:
@@ -154,13 +189,18 @@ def capture(model: nn.Module, example_batch: Batch, loss: Loss) -> Captured:
     Args:
         model: any module that torch.export can trace; its mode (train or eval) is kept.
         example_batch: ``(inputs, targets)`` with the shapes that the trainer will run.
-        loss: a name of ``LOSSES`` or ``loss(output, targets) -> scalar``.
+        loss: a name of ``LOSSES``, ``loss(output, targets) -> scalar``, or ``"model"``: targets
+            are arguments of the model then (a dict, or what it calls ``labels``), which returns it.
 
     Raises:
         CaptureError: the model cannot be traced, or uses an op outside the vocabulary.
     """
-    batch = canonical_batch(example_batch)
-    wrapper = _WithLoss(model, loss_function(loss))
+    inputs, targets = canonical_batch(example_batch)
+    given, input_structure = flatten(inputs)
+    told, target_structure = flatten(targets)
+    batch = (*given, *told)
+    function = None if loss == MODEL else loss_function(loss)
+    wrapper = _WithLoss(model, function, input_structure, target_structure)
     wrapper.training = model.training
     wanted = {id(p) for p in model.parameters() if p.requires_grad}
     with _everything_trains(model):
@@ -171,7 +211,7 @@ def capture(model: nn.Module, example_batch: Batch, loss: Loss) -> Captured:
                 evaluation = _joint(wrapper, batch, _EVALUATION)
     roles = joint.roles
     named = dict(model.named_parameters(remove_duplicate=False))
-    assert wrapper.output_spec is not None
+    assert wrapper.output_structure is not None
     return Captured(
         graph=joint.graph,
         evaluation=evaluation.graph,
@@ -179,8 +219,9 @@ def capture(model: nn.Module, example_batch: Batch, loss: Loss) -> Captured:
         aliases=roles.aliases(),
         inputs=tuple(roles.batch_names[0]),
         targets=tuple(roles.batch_names[1]),
-        batch_spec=pytree.tree_structure(batch),
-        output_spec=wrapper.output_spec,
+        input_structure=input_structure,
+        target_structure=target_structure,
+        output_structure=wrapper.output_structure,
         requires_grad=frozenset(
             name for name, p in named.items() if id(p) in wanted and name not in roles.aliases()
         ),
@@ -203,7 +244,7 @@ class _Joint:
         return {**self.roles.tensors(self.aten), **self.constants}
 
 
-def _joint(wrapper: _WithLoss, batch: tuple[Any, Any], prefix: str = "") -> _Joint:
+def _joint(wrapper: _WithLoss, batch: tuple[Tensor, ...], prefix: str = "") -> _Joint:
     try:
         return _legal(wrapper, batch, prefix)
     except UnsupportedError:
@@ -215,10 +256,10 @@ def _joint(wrapper: _WithLoss, batch: tuple[Any, Any], prefix: str = "") -> _Joi
         raise unsupported_error(wrapper.model, error.missing) from error
 
 
-def _legal(wrapper: _WithLoss, batch: tuple[Any, Any], prefix: str) -> _Joint:
+def _legal(wrapper: _WithLoss, batch: tuple[Tensor, ...], prefix: str) -> _Joint:
     aten = _trace(wrapper, batch)
     _rename_constants(aten, prefix)
-    roles = _Roles(aten.graph, wrapper, batch)
+    roles = _Roles(aten.graph, wrapper)
     evaluator = Evaluator(aten, roles.fixed())
     graph, constants = legalize(
         aten, roles.inputs, roles.gradients, roles.outputs, roles.buffers, evaluator, prefix
@@ -285,7 +326,7 @@ def _decompositions() -> dict[Any, Any]:
     return {op: rule for op, rule in table.items() if op not in whole}
 
 
-def _trace(wrapper: _WithLoss, batch: tuple[Any, Any]) -> torch.fx.GraphModule:
+def _trace(wrapper: _WithLoss, batch: tuple[Tensor, ...]) -> torch.fx.GraphModule:
     try:
         with contextlib.ExitStack() as stack, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -310,9 +351,12 @@ def _trace(wrapper: _WithLoss, batch: tuple[Any, Any]) -> torch.fx.GraphModule:
 class _Roles:
     """What the placeholders and outputs of AOTAutograd's graph stand for."""
 
-    def __init__(self, graph: Graph, wrapper: _WithLoss, batch: tuple[Any, Any]) -> None:
+    def __init__(self, graph: Graph, wrapper: _WithLoss) -> None:
         self._wrapper = wrapper
-        self.batch_names = (_names("input", batch[0]), _names("target", batch[1]))
+        self.batch_names = (
+            list(wrapper.inputs.names("input")),
+            list(wrapper.targets.names("target")),
+        )
         flat_names = [*self.batch_names[0], *self.batch_names[1]]
         self._owned = {
             **dict(wrapper.named_parameters(remove_duplicate=False)),
@@ -381,10 +425,3 @@ class _Roles:
 def _canonical(target: str) -> str:
     """PyTorch's name of a tensor of the model; the loss's own keep their prefix."""
     return target.removeprefix("model.")
-
-
-def _names(prefix: str, tree: Any) -> list[str]:
-    if isinstance(tree, dict) and all(isinstance(value, Tensor) for value in tree.values()):
-        return [f"{prefix}.{key}" for key in tree]
-    leaves = pytree.tree_leaves(tree)
-    return [prefix if len(leaves) == 1 else f"{prefix}.{place}" for place in range(len(leaves))]

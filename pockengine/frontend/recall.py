@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from pockengine.frontend.capture import Batch, Captured, canonical_batch, capture
 from pockengine.frontend.losses import Loss
+from pockengine.frontend.structure import flatten
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 _FIXED = (FunctionType, BuiltinFunctionType, type)
@@ -80,8 +80,8 @@ def _renewed(captured: Captured, model: nn.Module) -> Captured:
 
 
 def _batch_key(batch: tuple[Any, Any]) -> tuple[Any, ...]:
-    leaves, spec = pytree.tree_flatten(batch)
-    return (spec, *(_tensor_key(leaf) for leaf in leaves))
+    tensors, structure = flatten(batch)
+    return (structure, *(_tensor_key(tensor) for tensor in tensors))
 
 
 def _tensor_key(tensor: Tensor) -> tuple[Any, ...]:

@@ -78,6 +78,11 @@ def name_of(node: Node) -> str:
     return cast("str", node.meta.get("name", node.name))
 
 
+def set_name(node: Node, name: str) -> None:
+    """Change the canonical name of a placeholder (of a constant that another has already)."""
+    node.meta["name"] = name
+
+
 def scope_of(node: Node) -> str:
     """The module path a node came from; empty where it is not known."""
     return cast("str", node.meta.get("scope", ""))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import fields
 
 import torch
 from torch import nn
 
+from pockengine.errors import InputError
 from pockengine.frontend.capture import canonical_batch
 from pockengine.frontend.losses import loss_function
-from pockengine.optimizer import SGD, AdamW, Optimizer
+from pockengine.optimizer import Optimizer
 from pockengine.report.workloads import Workload
 from pockengine.scheme import Scheme
 
@@ -43,21 +45,20 @@ def eager_step(workload: Workload, scheme: Scheme, threads: int) -> Callable[[],
 
 
 def _optimizer(chosen: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-    """The same optimizer in PyTorch, parameter groups aside, at a learning rate of 0."""
+    """The same optimizer in PyTorch, parameter groups aside, at a learning rate of 0.
+
+    Raises:
+        InputError: PyTorch has none of that name.
+    """
     updated = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if isinstance(chosen, AdamW):
-        return torch.optim.AdamW(
-            updated,
-            lr=0.0,
-            betas=chosen.betas,
-            eps=chosen.eps,
-            weight_decay=chosen.weight_decay,
+    make = getattr(torch.optim, type(chosen).__name__, None)
+    if make is None:
+        raise InputError(
+            where="eager baseline",
+            found=f"PyTorch has no {type(chosen).__name__}",
+            needed="an optimizer of torch.optim",
+            remedy="Measure with SGD or AdamW",
         )
-    assert isinstance(chosen, SGD)
-    return torch.optim.SGD(
-        updated,
-        lr=0.0,
-        momentum=chosen.momentum,
-        weight_decay=chosen.weight_decay,
-        nesterov=chosen.nesterov,
-    )
+    options = {f.name: getattr(chosen, f.name) for f in fields(chosen) if f.name != "groups"}
+    found: torch.optim.Optimizer = make(updated, lr=0.0, **options)
+    return found

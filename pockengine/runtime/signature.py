@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from pockengine.errors import InputError
+from pockengine.frontend.structure import TENSOR, Structure, arguments
 from pockengine.ir.types import TensorType
 
 Array = NDArray[Any]
@@ -26,18 +27,18 @@ class Signature:
         inputs: names of the inputs, flattened.
         targets: names of the targets, flattened.
         types: of inputs and targets, by name.
-        input_spec: how the inputs flatten: a tuple of arguments or a dict of keyword arguments.
-        target_spec: how the targets flatten.
-        output_spec: how the model's output flattens.
+        input_structure: how the inputs nest: a tuple of arguments or a dict of keyword arguments.
+        target_structure: how the targets nest.
+        output_structure: how the model's output nests.
         outputs: the types of the model's output tensors.
     """
 
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
     types: dict[str, TensorType]
-    input_spec: pytree.TreeSpec
-    target_spec: pytree.TreeSpec
-    output_spec: pytree.TreeSpec
+    input_structure: Structure
+    target_structure: Structure
+    output_structure: Structure
     outputs: tuple[TensorType, ...]
 
     def bind_inputs(self, inputs: Any) -> list[Array]:
@@ -49,32 +50,55 @@ class Signature:
         Raises:
             InputError: another structure, or a wrong shape or dtype.
         """
-        return self._bind("inputs", _arguments(inputs), self.input_spec, self.inputs)
+        return self._bind("inputs", arguments(inputs), self.input_structure, self.inputs)
 
     def bind_targets(self, targets: Any) -> list[Array]:
         """The arrays of the loss's targets; InputError as ``bind_inputs``."""
-        return self._bind("targets", targets, self.target_spec, self.targets)
+        return self._bind("targets", targets, self.target_structure, self.targets)
+
+    def leaves(self, inputs: Any, targets: tuple[Any] | None, *, weighted: bool) -> dict[str, Any]:
+        """What a batch holds, by name, whatever its shapes.
+
+        Args:
+            inputs: of the model.
+            targets: of the loss, in a tuple; None where there are none.
+            weighted: leave out the last target, a weight for each sample.
+
+        Raises:
+            InputError: another structure.
+        """
+        found = _leaves("inputs", arguments(inputs), self.input_structure)
+        named = dict(zip(self.inputs, found, strict=True))
+        if targets is None:
+            return named
+        told = {"targets": targets[0], "weight": 0} if weighted else targets[0]
+        more = _leaves("targets", told, self.target_structure)
+        return named | dict(list(zip(self.targets, more, strict=True))[: -1 if weighted else None])
 
     def _bind(
-        self, where: str, tree: Any, spec: pytree.TreeSpec, names: Sequence[str]
+        self, where: str, tree: Any, structure: Structure, names: Sequence[str]
     ) -> list[Array]:
-        leaves = _leaves(where, tree, spec)
+        leaves = _leaves(where, tree, structure)
         return [
-            _array(name, leaf, self.types[name]) for name, leaf in zip(names, leaves, strict=True)
+            as_array(name, leaf, self.types[name]) for name, leaf in zip(names, leaves, strict=True)
         ]
 
-    def structured(self, flat: Sequence[Array], *, as_tensors: bool) -> Any:
+    def structured(
+        self, flat: Sequence[Array], *, as_tensors: bool, samples: int | None = None
+    ) -> Any:
         """The model's output in its own structure.
 
         Args:
             flat: each output tensor's elements, row-major.
             as_tensors: PyTorch tensors, or NumPy arrays.
+            samples: of a padded batch, to which outputs of a row for each sample are cut.
         """
         arrays = [each.reshape(kind.shape) for each, kind in zip(flat, self.outputs, strict=True)]
+        if samples is not None:
+            full = self.types[self.inputs[0]].shape[0]
+            arrays = [each[:samples] if each.shape[:1] == (full,) else each for each in arrays]
         leaves = [torch.from_numpy(each) for each in arrays] if as_tensors else arrays
-        if self.output_spec.num_leaves != len(leaves):  # some leaf is no tensor
-            return tuple(leaves)
-        return pytree.tree_unflatten(leaves, self.output_spec)
+        return self.output_structure.build(leaves)
 
 
 def has_tensors(tree: Any) -> bool:
@@ -82,16 +106,12 @@ def has_tensors(tree: Any) -> bool:
     return any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(tree))
 
 
-def _arguments(inputs: Any) -> Any:
-    """Inputs as they were traced: a tuple of arguments or a dict of keyword arguments."""
-    if isinstance(inputs, dict):
-        return dict(inputs)
-    return tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-
-
-def _leaves(where: str, tree: Any, spec: pytree.TreeSpec) -> list[Any]:
-    if isinstance(tree, dict) and spec.type is dict and set(tree) == set(spec.context):
-        tree = {key: tree[key] for key in spec.context}
+def _leaves(where: str, tree: Any, wanted: Structure) -> list[Any]:
+    """The leaves where the example batch has tensors."""
+    spec = wanted.spec
+    if isinstance(tree, Mapping) and spec.type is dict:
+        known = _in_order(dict(tree), wanted, set(spec.context) - set(tree))
+        tree = dict(tree) if known is None else known
     leaves, found = pytree.tree_flatten(tree)
     if found != spec:
         raise InputError(
@@ -100,7 +120,28 @@ def _leaves(where: str, tree: Any, spec: pytree.TreeSpec) -> list[Any]:
             needed=f"{_told(spec)} as in the example batch",
             remedy="Pass what the trainer was compiled for",
         )
-    return leaves
+    for leaf, want in zip(leaves, wanted.leaves, strict=True):
+        if want is not TENSOR and (type(leaf), leaf) != (type(want), want):
+            raise InputError(
+                where=where,
+                found=f"{type(leaf).__name__} where the example batch has {want!r}",
+                needed="what was compiled in: None, flags and words are",
+                remedy="Compile with an example batch that holds what you need",
+            )
+    return [leaf for leaf, want in zip(leaves, wanted.leaves, strict=True) if want is TENSOR]
+
+
+def _in_order(
+    tree: dict[Any, Any], wanted: Structure, absent: Collection[Any]
+) -> dict[Any, Any] | None:
+    """A dict with its keys in the example's order; what is None there may be left out."""
+    keys = wanted.spec.context
+    optional: set[Any] = set()
+    if wanted.spec.num_leaves == len(keys):
+        optional = {k for k, leaf in zip(keys, wanted.leaves, strict=True) if leaf is None}
+    if not optional.issuperset(absent) or not set(tree) <= set(keys):
+        return None
+    return {key: tree.get(key) for key in keys}
 
 
 def _told(spec: pytree.TreeSpec) -> str:
@@ -112,7 +153,7 @@ def _told(spec: pytree.TreeSpec) -> str:
     return f"a {spec.type.__name__} of {spec.num_leaves}"
 
 
-def _array(name: str, leaf: Any, wanted: TensorType) -> Array:
+def as_array(name: str, leaf: Any, wanted: TensorType) -> Array:
     """One input as an array of the right shape; the engine's ports see to its dtype."""
     try:
         array = _from_tensor(leaf) if isinstance(leaf, Tensor) else np.asarray(leaf)

@@ -19,7 +19,16 @@ from pockengine.ir.interpret import interpret
 from pockengine.ir.text import text
 from pockengine.ir.types import Role
 from pockengine.ir.verify import verify
-from pockengine.optimizer import SGD, AdamW, Optimizer, ParamGroup, initial_state
+from pockengine.optimizer import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Optimizer,
+    ParamGroup,
+    RMSprop,
+    initial_state,
+)
 from pockengine.passes.append_optimizer import append_optimizer
 from pockengine.passes.prune_backward import prune_backward
 from pockengine.passes.slice_channels import slice_channels
@@ -44,6 +53,18 @@ CASES: list[tuple[Optimizer, type[torch.optim.Optimizer], dict[str, Any]]] = [
         torch.optim.AdamW,
         {"betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0},
     ),
+    *(
+        (make(**options), getattr(torch.optim, make.__name__), options)
+        for make, options in (
+            (Adam, {}),
+            (Adam, {"betas": (0.8, 0.95), "weight_decay": 0.1, "amsgrad": True}),
+            (AdamW, {"amsgrad": True}),
+            (RMSprop, {}),
+            (RMSprop, {"alpha": 0.9, "weight_decay": 0.1, "momentum": 0.8, "centered": True}),
+            (Adagrad, {}),
+            (Adagrad, {"lr_decay": 0.3, "weight_decay": 0.1, "initial_accumulator_value": 0.25}),
+        )
+    ),
 ]
 
 
@@ -54,10 +75,10 @@ def step_graph(captured: Example, optimizer: Optimizer, scheme: Scheme) -> Graph
     return verify(append_optimizer(graph, optimizer, channels))
 
 
-def run(captured: Example, graph: Graph) -> dict[str, Tensor]:
+def run(captured: Example, graph: Graph, optimizer: Optimizer) -> dict[str, Tensor]:
     """The contents of all placeholders after one step for each of RATES."""
     types = {name_of(node): type_of(node) for node in placeholders(graph, Role.STATE)}
-    state = {name: zeros.double() for name, zeros in initial_state(types).items()}
+    state = {name: zeros.double() for name, zeros in initial_state(optimizer, types).items()}
     values = {**captured.values, **state}
     for rate in RATES:
         values["lr"] = torch.tensor(rate, dtype=torch.float64)
@@ -111,7 +132,7 @@ def test_five_steps_equal_pytorchs(
     """Five steps with a changing learning rate, in float64; frozen parameters stay as they were."""
     captured = tied_mlp()
     scheme = Scheme.from_requires_grad(captured.model).resolve(captured.model)
-    found = run(captured, step_graph(captured, optimizer, scheme))
+    found = run(captured, step_graph(captured, optimizer, scheme), optimizer)
     wanted = reference(captured, scheme, make, options)
     for name, parameter in wanted.items():
         torch.testing.assert_close(found[name], parameter, rtol=1e-11, atol=1e-13)
@@ -125,7 +146,7 @@ def test_parameter_groups(place: int) -> None:
     optimizer = type(plain)(**{f: getattr(plain, f) for f in options}, groups=GROUPS)
     captured = tied_mlp()
     scheme = Scheme.full().resolve(captured.model)
-    found = run(captured, step_graph(captured, optimizer, scheme))
+    found = run(captured, step_graph(captured, optimizer, scheme), optimizer)
     wanted = reference(captured, scheme, make, {**options, "groups": True})
     for name, parameter in wanted.items():
         torch.testing.assert_close(found[name], parameter, rtol=1e-11, atol=1e-13)
@@ -138,7 +159,7 @@ def test_sliced_update_touches_only_the_slice(optimizer: Optimizer) -> None:
     names = ["blocks.1.layers.0.weight", "blocks.1.layers.3.weight", "head.weight"]
     scheme = Scheme(dict.fromkeys(names, 0.25))
     graph = step_graph(captured, optimizer, scheme)
-    found = run(captured, graph)
+    found = run(captured, graph, optimizer)
     for name, part in scheme.channels(captured.model).items():
         old, new = captured.values[name], found[name]
         rest = old.shape[part.axis] - part.count

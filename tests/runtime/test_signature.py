@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils import _pytree as pytree
 
 from pockengine.errors import InputError
+from pockengine.frontend.structure import flatten
 from pockengine.ir.types import DType, TensorType
 from pockengine.runtime.signature import Signature
 
@@ -24,9 +24,9 @@ def _signature(inputs: Any, names: tuple[str, ...]) -> Signature:
         inputs=names,
         targets=("target",),
         types=types,
-        input_spec=pytree.tree_structure(inputs),
-        target_spec=pytree.tree_structure(_IDS),
-        output_spec=pytree.tree_structure({"logits": 0, "all": (0, 0)}),
+        input_structure=flatten(inputs)[1],
+        target_structure=flatten(_IDS)[1],
+        output_structure=flatten({"logits": _IDS, "all": (_IDS, _IDS)})[1],
         outputs=(TensorType((2, 2)), TensorType((4,)), TensorType(())),
     )
 

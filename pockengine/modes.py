@@ -1,0 +1,117 @@
+"""How gradients become steps, besides the optimizer: clipping, accumulation, averaged weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+
+from pockengine.errors import InputError
+
+EMA = "ema"
+COUNT = "accumulated.count"
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A limit on the gradients of what is updated; give one of the three.
+
+    Clipping by value or by each parameter's norm works as the gradient is made. The global norm
+    needs all gradients before the first update, so they all stay in memory until then.
+
+    Args:
+        value: of each element, as ``torch.nn.utils.clip_grad_value_``.
+        norm: of each parameter's 2-norm, as ``clip_grad_norm_`` of each alone.
+        global_norm: of the 2-norm of all gradients together, as ``clip_grad_norm_`` of all.
+
+    Raises:
+        InputError: none or several of them, or a number that is not above 0 and finite.
+    """
+
+    value: float | None = None
+    norm: float | None = None
+    global_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        limits = {"value": self.value, "norm": self.norm, "global_norm": self.global_norm}
+        given = [name for name, limit in limits.items() if limit is not None]
+        if len(given) != 1:
+            raise _bad("Clip", ", ".join(given) or "no limit", "one limit", "Clip(global_norm=1.0)")
+        _check_positive(f"Clip({given[0]})", limits[given[0]])
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulate:
+    """One update for several batches; every gradient has an accumulator in the state.
+
+    Args:
+        steps: batches for each update, at least 2.
+        mean: update by the mean of their gradients, else by their sum.
+
+    Raises:
+        InputError: fewer than 2 steps, or no whole number.
+    """
+
+    steps: int
+    mean: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 2:
+            raise _bad("Accumulate(steps)", self.steps, "a whole number from 2 on", "Accumulate(4)")
+
+
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """All that a training step does besides the optimizer.
+
+    Args:
+        clip: a limit on gradients.
+        accumulate: one update for several batches.
+        ema: decay of an exponential moving average of the parameters, beside them.
+
+    Raises:
+        InputError: an average's decay outside (0, 1).
+    """
+
+    clip: Clip | None = None
+    accumulate: Accumulate | None = None
+    ema: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.ema is not None:
+            _check_positive("compile(ema)", self.ema, below=1.0)
+
+
+def modes(clip: Clip | None, accumulate: int | Accumulate, ema: float | None) -> Modes:
+    """The modes that the arguments of ``compile`` mean.
+
+    Raises:
+        InputError: an argument that means none.
+    """
+    if clip is not None and not isinstance(clip, Clip):
+        raise _bad("compile(clip)", clip, "a pe.Clip", "Clip(global_norm=1.0)")
+    if isinstance(accumulate, Accumulate):
+        return Modes(clip, accumulate, ema)
+    once = accumulate == 1 and not isinstance(accumulate, bool)
+    return Modes(clip, None if once else Accumulate(accumulate), ema)
+
+
+def ema_name(parameter: str) -> str:
+    """The canonical name of a parameter's average."""
+    return f"{EMA}.{parameter}"
+
+
+def accumulator_name(parameter: str) -> str:
+    """The canonical name of what a parameter's gradients add up in."""
+    return f"accumulated.grad.{parameter}"
+
+
+def _check_positive(where: str, value: object, below: float = float("inf")) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not isfinite(value) or not 0 < value < below:  # type: ignore[arg-type, operator]
+        limit = "" if below == float("inf") else f" and below {below:g}"
+        raise _bad(where, value, f"a number above 0{limit}", "0.5")
+
+
+def _bad(where: str, found: object, needed: str, remedy: str) -> InputError:
+    shown = found if isinstance(found, str) else repr(found)
+    return InputError(where=where, found=shown, needed=needed, remedy=f"Such as {remedy}")
