@@ -40,7 +40,7 @@ def _seed() -> None:
 @pytest.fixture(autouse=True)
 def _verified_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pass's graph is verified in tests; outside, only what the last pass makes."""
-    for pipeline in ("TRAINING", "PASSES"):
+    for pipeline in ("GRADIENTS", "UPDATES", "PASSES"):
         passes = getattr(_COMPILE, pipeline)
         monkeypatch.setattr(_COMPILE, pipeline, tuple((n, _verified(p)) for n, p in passes))
 
