@@ -65,7 +65,9 @@ def test_special_values_of_binary_ops(name: str, tmp_path: Path) -> None:
 def test_every_elementwise_float_op_is_tried() -> None:
     """A new elementwise op has to be added to one of the lists above."""
     whole_numbers = set("quotient bitand bitor bitxor".split())
-    other = whole_numbers | set("logical_not logical_and logical_or where cast copy full iota".split())
+    other = whole_numbers | set(
+        "logical_not logical_and logical_or where cast copy full iota".split()
+    )
     whole = {n for n in OPS if n.startswith("batch_norm")}  # decomposed before the lowering
     maps = {name for name, op in OPS.items() if op.kind is Kind.MAP}
     assert maps - set(UNARY + BINARY + COMPARE) == (other | whole) & maps
