@@ -38,8 +38,8 @@ RATES: Mapping[tuple[str, str], float] = {
 }
 """Learning rates, fixed over the run.
 
-Those of MobileNetV2 are a hundredth of the usual ones. A gradient of PyTorch's own in float32 is off
-by about 6e-4 from float64 there, because elements near a bound of ReLU6 fall on its other side; with
+Those of MobileNetV2 are a hundredth of the usual ones. A gradient of PyTorch in float32 is off
+by about 6e-4 from float64 there: elements near a bound of ReLU6 fall on its other side; with
 all weights trained at a tenth of the usual rate, 20 steps carry that to 5e-3 of the loss.
 """
 
