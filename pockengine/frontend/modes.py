@@ -42,7 +42,7 @@ def traceable_averages(model: nn.Module) -> Iterator[None]:
     """
     changed = [m for m in model.modules() if isinstance(m, _BatchNorm) and _is_cumulative(m)]
     for module in changed:
-        module.forward = partial(_cumulative, module)
+        module.forward = partial(_cumulative, module)  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -98,7 +98,7 @@ def _element(to: Legalizer, tap: Node, axis: int, window: Window, extent: int) -
 def _quotient(to: Legalizer, number: Node, by: int) -> Node:
     """A whole number that is not negative, divided and rounded down; exact below 2^22."""
     middle = to.emit("add", to.cast(number, DType.F32), 0.5)
-    return to.cast(to.emit("floor", to.emit("div", middle, float(by))), DType.I64)
+    return to.emit("cast", to.emit("floor", to.emit("div", middle, float(by))), "i64")
 
 
 @rule("max_pool2d_with_indices_backward.default")
