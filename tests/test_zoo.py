@@ -30,6 +30,7 @@ def test_zoo(name: str, scheme: str, optimizer: str) -> None:
     assert judge(case, train(case), train_in_pytorch(case), double).failures == []
 
 
+@pytest.mark.slow
 def test_batches_need_not_be_contiguous() -> None:
     """The same numbers with other strides give the same bits."""
     case = zoo_case("autoencoder", "full", "sgd", steps=2, tiny=True)

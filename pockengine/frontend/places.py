@@ -48,7 +48,10 @@ def line_of_error(trace: TracebackType | None) -> str:
 
 def _line_of_call(frame: FrameType | None) -> str:
     """The user's line that a call comes from; empty where our own wrapper calls PyTorch."""
-    while frame is not None and not frame.f_code.co_filename.startswith(_OURS):
+    while frame is not None:
+        is_mode = frame.f_code.co_name == "__torch_function__"  # passes on what the user calls
+        if frame.f_code.co_filename.startswith(_OURS) and not is_mode:
+            break
         if _is_users(frame.f_code.co_filename):
             return describe(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back

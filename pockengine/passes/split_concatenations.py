@@ -34,8 +34,8 @@ def split_concatenations(graph: Graph) -> Graph:
         %b: f32[1x4] = input('b')
         %c: f32[1x4] = input('c')
         %cat: f32[2x4] = cat((%a, %b), 0)
-        %y: f32[3x4] = cat((%cat, %c), 0)
-        return loss=None, outputs=(%y,), gradients={}, updates=()
+        %cat_1: f32[3x4] = cat((%cat, %c), 0)
+        return loss=None, outputs=(%cat_1,), gradients={}, updates=()
 
     Not applied to views of few values, such as the steps of a reversed sequence.
     """

@@ -99,8 +99,8 @@ class Unknown(nn.Module):
         """One of them."""
 
         def forward(self, x: Tensor) -> Tensor:
-            """Sum up along the last axis."""
-            return x.cumsum(-1)
+            """The largest so far along the last axis."""
+            return x.cummax(-1).values
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ def test_unknown_ops() -> None:
         capture(Unknown(), (torch.randn(2, 3), torch.randn(2, 3)), "mse")
     message = str(caught.value)
     assert "capture of Unknown: what the vocabulary does not hold" in message
-    assert "cumsum.default (inner, test_capture.py, line" in message
+    assert "cummax.default (inner, test_capture.py, line" in message
     assert "i0.default" in message
     assert "test_capture.py, line" in message
 
@@ -152,10 +152,3 @@ def test_loss_that_is_no_scalar() -> None:
     batch = (torch.randn(2, 3), torch.randn(2, 3))
     with pytest.raises(CaptureError, match="a loss that gives a scalar"):
         capture(nn.Linear(3, 3), batch, nn.MSELoss(reduction="none"))
-
-
-def test_batch_norm_in_train_mode() -> None:
-    """BatchNorm that would use the batch's statistics is refused with the way out."""
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).train()
-    with pytest.raises(CaptureError, match=r"model\.eval\(\)"):
-        capture(model, (torch.randn(2, 3, 4, 4), torch.randn(2, 4, 4, 4)), "mse")

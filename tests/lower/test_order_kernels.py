@@ -103,7 +103,7 @@ def test_large_quotients_of_fmod(tmp_path: Path) -> None:
     b = torch.tensor([3.3, 0.1, 7.7, 1.7, 3.5, 5.0, 3.0])
     _check(
         "%a: f32[7] = input('a')\n%b: f32[7] = input('b')\n%r: f32[7] = fmod(%a, %b)",
-        "%r",
+        "%r,",
         {"a": a, "b": b},
         tmp_path,
     )

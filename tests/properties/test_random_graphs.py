@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
+import pytest
 import torch
 from hypothesis import given
 from torch import Tensor
@@ -108,6 +109,7 @@ def test_any_graph_can_be_planned(graph: Graph) -> None:
     plan_memory({"predict": fused}, {"predict": works(fused, found)}, 64)
 
 
+@pytest.mark.slow
 @examples(5)
 @given(graphs(most=8))
 def test_kernels_compute_what_graphs_mean(graph: Graph) -> None:
@@ -116,6 +118,7 @@ def test_kernels_compute_what_graphs_mean(graph: Graph) -> None:
     check_kernels(lowered(graph), contents(graph), folder())
 
 
+@pytest.mark.slow
 @examples(5)
 @given(graphs(most=3, extents=(0, 1, 1, 3, 17)))
 def test_kernels_of_special_values_and_empty_shapes(graph: Graph) -> None:

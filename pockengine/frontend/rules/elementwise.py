@@ -108,6 +108,8 @@ def _pow(to: Legalizer, x: Value, exponent: float) -> Value:
 
 @rule("pow.Scalar")
 def _pow_scalar(to: Legalizer, base: float, exponent: Value) -> Value:
+    if not to.dtype.is_float:
+        raise NotImplementedError("a whole number to the power of whole numbers")
     return to.emit("pow", float(base), to.cast(exponent, to.dtype))
 
 

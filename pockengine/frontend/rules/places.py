@@ -56,9 +56,24 @@ def checked(to: Legalizer, index: Node, extent: int, *, wraps: bool = False) -> 
     if wraps:
         behind = to.emit("add", number, extent)
         number = to.emit("where", to.emit("lt", number, 0), behind, number)
-    if is_input:
+    if is_input or _is_inside(index, extent):
         return number
     return to.emit("minimum", to.emit("maximum", number, 0), max(extent - 1, 0))
+
+
+def _is_inside(index: Node, extent: int) -> bool:
+    """Whether an index is a number, or a line of numbers, that is known to be a place."""
+    while is_op(index, "reshape", "expand", "permute", "slice", "cast"):
+        source = index.args[0]
+        assert isinstance(source, Node)
+        index = source
+    if is_op(index, "full"):
+        value = cast("float", index.args[1])
+        return 0 <= value < extent
+    if is_op(index, "iota"):
+        axis = cast("int", index.args[1])
+        return type_of(index).shape[axis] <= extent
+    return False
 
 
 def numbered(
