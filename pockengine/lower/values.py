@@ -263,6 +263,8 @@ class Values:
     def _take_rows(self, node: Node, index: Index) -> Expr:
         table: Any = node.args[0]
         rows: Any = node.args[1]
+        if index.lanes > 1 and index.axis != len(index.place) - 1:
+            raise LaneError  # each lane has a row of its own
         row = self.value(rows, Index(index.place[:-1]))
         row = self._bind(tirx.Cast("int64", row))
         axis = 1 if index.axis == len(index.place) - 1 else None
