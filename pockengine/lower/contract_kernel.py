@@ -134,7 +134,7 @@ def _contraction(
             buffer=buffers[base_of(product.left)],
             base=lambda batch, row: _expr(product.left_row(split_inline, batch, row)),
             offset=lambda steps: _expr(product.left_step(steps)),
-            packed=packs_left(product, tiles),
+            packed=packs_left(graph, product, tiles),
         ),
         right=Right(value=right, direct=direct, along_reduction=along and not direct),
         store=tail.store,
