@@ -200,6 +200,24 @@ def compile(  # noqa: A001 - the product's name for it, as in torch.compile
     return Trainer(link(prepared, model), prepared.captured.tensors, threads)
 
 
+@contextlib.contextmanager
+def _older_objects_frozen() -> Iterator[None]:
+    """Garbage collections inside pass over what was there before.
+
+    Compilation makes so many objects that the collector searches all of the process time and again,
+    and in vain: PyTorch's modules alone are a million objects that live for ever.
+    """
+    if gc.get_freeze_count():  # the caller's own choice
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@_older_objects_frozen()
 def prepare(
     model: nn.Module,
     example_batch: Batch,
@@ -221,19 +239,6 @@ def prepare(
         target: the machine.
         observe: is shown every graph that a pass makes.
     """
-    with _older_objects_frozen():
-        return _prepare(model, example_batch, loss, optimizer, scheme, target, observe)
-
-
-def _prepare(
-    model: nn.Module,
-    example_batch: Batch,
-    loss: Loss,
-    optimizer: Optimizer,
-    scheme: Scheme | Rule | None,
-    target: Target,
-    observe: Observer | None,
-) -> Prepared:
     chosen = (Scheme.from_requires_grad(model) if scheme is None else scheme).resolve(model)
     captured = recall(model, example_batch, loss)
     channels = chosen.channels(model)
@@ -266,23 +271,6 @@ def _prepare(
         optimizer=optimizer,
         fold=_Folder(starts, context),
     )
-
-
-@contextlib.contextmanager
-def _older_objects_frozen() -> Iterator[None]:
-    """Garbage collections inside pass over what was there before.
-
-    Compilation makes so many objects that the collector searches all of the process time and again,
-    and in vain: PyTorch's modules alone are a million objects that live for ever.
-    """
-    if gc.get_freeze_count():  # the caller's own choice
-        yield
-        return
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def link(prepared: Prepared, model: nn.Module) -> Program:
