@@ -263,6 +263,24 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
     return Trainer(link(prepared), prepared.captured.tensors, threads, seed)
 
 
+@contextlib.contextmanager
+def _older_objects_frozen() -> Iterator[None]:
+    """Garbage collections inside pass over what was there before.
+
+    Compilation makes so many objects that the collector searches all of the process time and again,
+    and in vain: PyTorch's modules alone are a million objects that live for ever.
+    """
+    if gc.get_freeze_count():  # the caller's own choice
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@_older_objects_frozen()
 def prepare(  # noqa: PLR0913 - as compile
     model: nn.Module,
     example_batch: Batch,
@@ -292,36 +310,6 @@ def prepare(  # noqa: PLR0913 - as compile
         observe: is shown every graph that a pass makes.
         weights: as ``compile``.
     """
-    with _older_objects_frozen():
-        return _prepare(
-            model,
-            example_batch,
-            loss=loss,
-            optimizer=optimizer,
-            scheme=scheme,
-            modes=modes,
-            shapes=shapes,
-            partial=partial,
-            target=target,
-            observe=observe,
-            weights=weights,
-        )
-
-
-def _prepare(  # noqa: PLR0913 - as compile
-    model: nn.Module,
-    example_batch: Batch,
-    *,
-    loss: Loss,
-    optimizer: Optimizer,
-    scheme: Scheme | Rule | None,
-    modes: Modes,
-    shapes: Sequence[Shape | Batch],
-    partial: bool,
-    target: Target,
-    observe: Observer | None,
-    weights: Paths | None,
-) -> Prepared:
     declared = [Shape(example_batch), *map(as_shape, shapes)]
     for each in declared:
         check_model(model, canonical_batch(each.batch), weights is not None)
@@ -381,23 +369,6 @@ def _prepare(  # noqa: PLR0913 - as compile
         dtypes=dtypes,
         adapters=adapter_scales(model),
     )
-
-
-@contextlib.contextmanager
-def _older_objects_frozen() -> Iterator[None]:
-    """Garbage collections inside pass over what was there before.
-
-    Compilation makes so many objects that the collector searches all of the process time and again,
-    and in vain: PyTorch's modules alone are a million objects that live for ever.
-    """
-    if gc.get_freeze_count():  # the caller's own choice
-        yield
-        return
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def link(prepared: Prepared) -> Program:

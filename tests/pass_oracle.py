@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx import Graph
 from torch.utils import _pytree as pytree
 
+from pockengine.compile import prepare
 from pockengine.frontend.capture import capture
 from pockengine.ir.graph import name_of, outputs_of, placeholders, type_of
 from pockengine.ir.interpret import interpret
@@ -92,6 +93,20 @@ class PassOracle:
         error = (mine.double() - wanted.double()).norm().item()
         if not error <= TOLERANCE * max(wanted.double().norm().item(), FLOOR * self._scale):
             self.failures.append(f"{what}: off by {error:.3g} of {wanted.norm().item():.3g}")
+
+
+def checked_passes(case: Case) -> PassOracle:
+    """The oracle, having seen every graph that a compilation of the case makes."""
+    oracle = PassOracle(case)
+    prepare(
+        case.model,
+        case.batches[0],
+        loss=case.loss,
+        optimizer=case.optimizer,
+        scheme=case.scheme,
+        observe=oracle,
+    )
+    return oracle
 
 
 def _zeros(graph: Graph) -> dict[str, Tensor]:

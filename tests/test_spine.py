@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pockengine.compile import prepare
 from tests.models import MODELS, OPTIMIZERS, SCHEMES, small_case
-from tests.pass_oracle import PassOracle
+from tests.pass_oracle import checked_passes
 from tests.spine import judge, train, train_in_pytorch
 
 # every pair of a model with a scheme and of a scheme with an optimizer, but not all triples
@@ -34,15 +33,7 @@ def test_numbers_are_pytorchs(model: str, scheme: str, optimizer: str) -> None:
 def test_every_pass_keeps_the_mathematics(model: str, scheme: str, optimizer: str) -> None:
     """After each pass, each entry point's graph gives autograd's numbers in float64."""
     case = small_case(model, scheme, optimizer)
-    oracle = PassOracle(case)
-    prepare(
-        case.model,
-        case.batches[0],
-        loss=case.loss,
-        optimizer=case.optimizer,
-        scheme=case.scheme,
-        observe=oracle,
-    )
+    oracle = checked_passes(case)
     assert oracle.failures == []
     assert {entry for entry, _ in oracle.checked} == {"captured", "step", "predict", "evaluate"}
 

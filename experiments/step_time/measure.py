@@ -14,12 +14,16 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from settings import CASES, Case
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from pockengine import Trainer
 
 LR = 1e-3
 MOMENTUM = 0.9
@@ -29,17 +33,9 @@ UNTIMED = 3
 
 def speed(case: Case, threads: int) -> dict[str, object]:
     """Medians in milliseconds, and transient bytes of either side."""
-    import pockengine as pe  # noqa: PLC0415 - `start` counts the import
-
     torch.manual_seed(0)
     model, (inputs, labels) = case.model(), case.batch()
-    trainer = pe.compile(
-        model,
-        (inputs, labels),
-        loss="cross_entropy",
-        optimizer=pe.SGD(momentum=MOMENTUM),
-        threads=threads,
-    )
+    trainer = compiled(model, (inputs, labels), threads)
     saved = saved_bytes(model, inputs, labels)
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
 
@@ -98,20 +94,25 @@ def saved_bytes(model: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) ->
     return total
 
 
+def compiled(model: nn.Module, batch: tuple[tuple[Tensor, ...], Tensor], threads: int) -> Trainer:
+    """The trainer of a case."""
+    import pockengine as pe  # noqa: PLC0415 - `start` counts the import
+
+    return pe.compile(
+        model,
+        batch,
+        loss="cross_entropy",
+        optimizer=pe.SGD(momentum=MOMENTUM),
+        threads=threads,
+    )
+
+
 def start(case: Case, threads: int) -> dict[str, object]:
     """Seconds from the module to the end of the first step, imports of the compiler included."""
     torch.manual_seed(0)
     model, (inputs, labels) = case.model(), case.batch()
     begun, before = time.perf_counter(), os.times()
-    import pockengine as pe  # noqa: PLC0415 - its import is part of what is timed
-
-    trainer = pe.compile(
-        model,
-        (inputs, labels),
-        loss="cross_entropy",
-        optimizer=pe.SGD(momentum=MOMENTUM),
-        threads=threads,
-    )
+    trainer = compiled(model, (inputs, labels), threads)
     trainer.step(inputs, labels, lr=LR)
     used = os.times()
     return {

@@ -27,8 +27,7 @@ import torch
 from tabulate import tabulate
 
 from experiments.verify.cases import TRIPLES, long_case, short_case
-from pockengine.compile import prepare
-from tests.pass_oracle import PassOracle
+from tests.pass_oracle import checked_passes
 from tests.spine import Case, compiled_trainer, judge, train, train_in_pytorch
 
 HERE = Path(__file__).parent
@@ -82,15 +81,7 @@ def _planned(case: Case) -> tuple[Outcome, list[str]]:
 def check_passes(model: str, scheme: str, optimizer: str) -> Outcome:
     """Every graph that compile makes, in float64, against autograd and PyTorch's optimizer."""
     case = short_case(model, scheme, optimizer)
-    oracle = PassOracle(case)
-    prepare(
-        case.model,
-        case.batches[0],
-        loss=case.loss,
-        optimizer=case.optimizer,
-        scheme=case.scheme,
-        observe=oracle,
-    )
+    oracle = checked_passes(case)
     return {"graphs": len(oracle.checked), "failures": oracle.failures}
 
 

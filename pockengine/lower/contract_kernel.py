@@ -78,24 +78,27 @@ class _Tail:
     def store(self, batch: Expr, row: Expr, column: Expr, lanes: int, value: Expr) -> Stmt:
         values = Values(self.buffers, self.inside)
         values.known(self.anchor, value)
-        place = self.product.out_place(split_inline, batch, row, column)
-        index = Index(tuple(_expr(p) for p in place), self.product.out_axis, lanes)
+        index = self._index(batch, row, column, lanes)
         stores = []
         for node in self.stored:
             there = values.elsewhere(self.anchor, node, index)
             stores.append(values.store(node, there, values.value(node, there)))
         return values.flushed(*stores)
 
-    def lines(self, batch: Expr, row: Expr, column: Expr, lanes: int) -> list[Stmt]:
+    def prefetches(self, batch: Expr, row: Expr, column: Expr, lanes: int) -> list[Stmt]:
         """Prefetches of all that ``store`` will read and write besides the sum."""
         values = Values(self.buffers, self.inside)
         values.vectors[self.anchor] = zeros(lanes)
-        place = self.product.out_place(split_inline, batch, row, column)
-        index = Index(tuple(_expr(p) for p in place), self.product.out_axis, lanes)
+        index = self._index(batch, row, column, lanes)
         found: list[Stmt] = []
         for node in self.stored:
-            found += values.lines(node, values.elsewhere(self.anchor, node, index))
+            found += values.prefetches(node, values.elsewhere(self.anchor, node, index))
         return [*values.statements, *found]
+
+    def _index(self, batch: Expr, row: Expr, column: Expr, lanes: int) -> Index:
+        """The place of a sum in the anchor's result."""
+        place = self.product.out_place(split_inline, batch, row, column)
+        return Index(tuple(_expr(p) for p in place), self.product.out_axis, lanes)
 
     @property
     def long(self) -> bool:
@@ -134,11 +137,11 @@ def _contraction(
             buffer=buffers[base_of(product.left)],
             base=lambda batch, row: _expr(product.left_row(split_inline, batch, row)),
             offset=lambda steps: _expr(product.left_step(steps)),
-            packed=packs_left(product, tiles),
+            packed=packs_left(graph, product, tiles),
         ),
         right=Right(value=right, direct=direct, along_reduction=along and not direct),
         store=tail.store,
-        prefetch=tail.lines,
+        prefetch=tail.prefetches,
         row_period=product.row_period,
         compact_store=tail.long,
     )

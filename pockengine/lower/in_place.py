@@ -16,6 +16,7 @@ from pockengine.ir.ops import Kind
 from pockengine.ir.types import DType, TensorType
 from pockengine.ir.verify import base_of
 from pockengine.lower.kernel import Kernel, is_depthwise, is_row_reduction
+from pockengine.lower.loops import passes_of
 
 _ELEMENTWISE = (Kind.MAP, Kind.REDUCE)
 
@@ -57,19 +58,11 @@ class _Walk:
         for node in (*self.nodes, *upstream):
             for base in dict.fromkeys(map(base_of, node.all_input_nodes)):
                 self._users.setdefault(base, []).append(node)
-        self.passes = self._passes()
+        self.passes = passes_of(self.nodes)
         self.last_pass = max(
             number - 1 if kind_of(node) is Kind.REDUCE else number
             for node, number in self.passes.items()
         )
-
-    def _passes(self) -> dict[Node, int]:
-        """The pass that can compute each node: a reduction is known one pass after its terms."""
-        found: dict[Node, int] = {}
-        for node in self.nodes:
-            before = max((found[o] for o in node.all_input_nodes if o in found), default=0)
-            found[node] = before + 1 if kind_of(node) is Kind.REDUCE else before
-        return found
 
     def reads_in_step(self, read: Node) -> bool:
         """Whether every use of a value is at the walk's own element."""

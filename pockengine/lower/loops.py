@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -91,6 +92,15 @@ class Rows:
     def length(self) -> int:
         """Elements of a row."""
         return prod(self.shape[len(self.shape) - self.row_axes :])
+
+
+def passes_of(nodes: Iterable[Node]) -> dict[Node, int]:
+    """The pass over a row that can compute each node: a reduction is known one after its terms."""
+    found: dict[Node, int] = {}
+    for node in nodes:
+        before = max((found[o] for o in node.all_input_nodes if o in found), default=0)
+        found[node] = before + 1 if kind_of(node) is Kind.REDUCE else before
+    return found
 
 
 def rows_of(graph: Graph) -> Rows:

@@ -103,15 +103,20 @@ def reads_in_place(graph: Graph, product: Product, tiles: TileParameters) -> boo
     return spread <= _NEAR * tiles.scratch_bytes or product.rows < _FEW_ROWS
 
 
-def packs_left(product: Product, tiles: TileParameters) -> bool:
-    """Whether the left operand's rows are copied: next to each other, with many steps far apart."""
+def packs_left(graph: Graph, product: Product, tiles: TileParameters) -> bool:
+    """Whether the left operand's rows are copied: next to each other, with many steps far apart.
+
+    Not where the reduction is cut into chunks: rows are copied whole.
+    """
     steps = prod(product.reduction)
     if len(product.reduction) > 1 or min(product.rows, product.columns, steps) < _FEW_ROWS:
         return False
     first, second = (product.left_row(_whole, 0, row) for row in (0, 1))
     spread = product.left_step((1,)) * 4 * steps
     fits = steps * 16 * 4 <= tiles.scratch_bytes
-    return second - first == 1 and spread > _NEAR * tiles.scratch_bytes and fits
+    if second - first != 1 or spread <= _NEAR * tiles.scratch_bytes or not fits:
+        return False
+    return _cut(graph, product, tiles, left_packed=False).chunk == 0
 
 
 def _whole(flat: int, extents: Sequence[int]) -> Place:
@@ -169,6 +174,10 @@ def _stored(graph: Graph, node: Node) -> Access | None:
 
 def geometry(graph: Graph, product: Product, tiles: TileParameters) -> Geometry:
     """How a product is cut up on a processor."""
+    return _cut(graph, product, tiles, left_packed=packs_left(graph, product, tiles))
+
+
+def _cut(graph: Graph, product: Product, tiles: TileParameters, *, left_packed: bool) -> Geometry:
     return contraction_geometry(
         tiles,
         batch=product.batch,
@@ -176,7 +185,7 @@ def geometry(graph: Graph, product: Product, tiles: TileParameters) -> Geometry:
         columns=product.columns,
         reduction=max(1, prod(product.reduction)),
         packed=not reads_in_place(graph, product, tiles),
-        left_packed=packs_left(product, tiles),
+        left_packed=left_packed,
         row_period=product.row_period,
     )
 

@@ -15,10 +15,9 @@ from tvm import tirx
 
 from pockengine.ir.graph import calls, kind_of, op_name, type_of
 from pockengine.ir.ops import Kind
-from pockengine.ir.verify import base_of
 from pockengine.lower import elementwise
 from pockengine.lower.kernel import stored_outputs
-from pockengine.lower.loops import PIECE, rows_of
+from pockengine.lower.loops import PIECE, passes_of, rows_of
 from pockengine.lower.map_kernel import pieces, split_row
 from pockengine.lower.nest import Buffer, Expr, Stmt, allocate, block, bound, const, held, serial
 from pockengine.lower.reductions import Reduction, accumulate, fold, joined, run_widths
@@ -43,7 +42,8 @@ class _Rows:
         self.nodes = [n for n in calls(graph) if kind_of(n) is not Kind.VIEW]
         self.inside = frozenset(calls(graph))
         self.stored = stored_outputs(graph)
-        self.stage = self._stages()
+        passes = passes_of(calls(graph))
+        self.stage = {node: passes[node] for node in self.nodes}
         self.last = max(self.stage.values()) + 1
         self.kept = self._kept()
 
@@ -56,15 +56,6 @@ class _Rows:
         return kind_of(node) is Kind.REDUCE or (
             self._is_row_value(node) and type_of(node).shape != self.rows.shape
         )
-
-    def _stages(self) -> dict[Node, int]:
-        """The pass in which each node can be evaluated; a reduction is known one pass later."""
-        stage: dict[Node, int] = {}
-        for node in self.nodes:
-            inner = [base_of(o) for o in node.all_input_nodes]
-            found = max((stage[o] for o in inner if o in stage), default=0)
-            stage[node] = found + 1 if kind_of(node) is Kind.REDUCE else found
-        return stage
 
     def _kept(self) -> dict[Node, Buffer]:
         """Scratch rows of costly values that later passes read."""

@@ -107,16 +107,16 @@ class Values:
         value = stored_form(value, type_of(node).dtype, index.lanes)
         return tirx.BufferStore(self.buffers[found.base], value, [_offset(found, target, index)])
 
-    def lines(self, node: Node, index: Index) -> list[Stmt]:
+    def prefetches(self, node: Node, index: Index) -> list[Stmt]:
         """Prefetches of what ``value(node, index)`` will load, and of ``node`` if it is stored.
 
         Elementwise ops and views are followed; values that all lanes share are left out.
         """
         found: dict[Node, Stmt] = {}
-        self._lines(node, index, found)
+        self._prefetch(node, index, found)
         return list(found.values())
 
-    def _lines(self, node: Node, index: Index, found: dict[Node, Stmt]) -> None:
+    def _prefetch(self, node: Node, index: Index, found: dict[Node, Stmt]) -> None:
         base = base_of(node)
         if base in found or base in self.fixed:
             return
@@ -134,7 +134,7 @@ class Values:
             return
         for operand in node.all_input_nodes:
             there = self._broadcast(operand, node, index) if kind_of(node) is Kind.MAP else index
-            self._lines(operand, there, found)
+            self._prefetch(operand, there, found)
 
     def _bind(self, value: Expr) -> Expr:
         if self.inline:

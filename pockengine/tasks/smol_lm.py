@@ -173,8 +173,8 @@ def smol_lm_tokenizer() -> Tokenizer:
         InputError: ``tokenizers`` or ``gguf`` is not installed.
         PayloadError: the vocabulary cannot be had.
     """
-    tokenizers = _needed("tokenizers", "smol_lm_tokenizer()")
-    fields = _reader(fetch(sources.SMOL_LM), "smol_lm").fields
+    tokenizers = _needed("tokenizers")
+    fields = _reader(fetch(sources.SMOL_LM)).fields
     pieces = fields["tokenizer.ggml.tokens"].contents()
     merges = [tuple(pair.split(" ")) for pair in fields["tokenizer.ggml.merges"].contents()]
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
@@ -204,8 +204,8 @@ _NAMES = {
 
 def _weights(path: Path, shape: DecoderShape) -> dict[str, Tensor]:
     """The tensors of a GGUF file in float32, under Hugging Face's names."""
-    reader = _reader(path, "smol_lm")
-    dequantize = _needed("gguf", "smol_lm(pretrained=True)").dequantize
+    reader = _reader(path)
+    dequantize = _needed("gguf").dequantize
     found = {}
     for tensor in reader.tensors:
         *block, kind, _ = tensor.name.split(".")
@@ -239,17 +239,17 @@ def _rotated(states: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
 
 
 @functools.lru_cache(maxsize=1)
-def _reader(path: Path, where: str) -> Any:
-    return _needed("gguf", where).GGUFReader(path)
+def _reader(path: Path) -> Any:
+    return _needed("gguf").GGUFReader(path)
 
 
-def _needed(package: str, where: str) -> Any:
+def _needed(package: str) -> Any:
     """An optional package."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
         raise InputError(
-            where=where,
+            where="smol_lm",
             found=f"the package {package} is not installed",
             needed=f"needs {package} to read SmolLM2's file",
             remedy='Run pip install "pockengine[language]"',

@@ -207,3 +207,29 @@ return loss=None, outputs=(%z,), gradients={}, updates=()
     for node in calls(graph, "matmul", "add"):
         set_group(node, 0)
     assert check_kernels(graph, _values(graph), tmp_path) == 1
+
+
+def test_rows_of_a_table_of_one_column(tmp_path: Path) -> None:
+    """Neighbouring elements then come from different rows."""
+    graph = parse("""
+%t: f32[7x1] = const('t')
+%i: i64[20] = input('i')
+%y: f32[20x1] = take_rows(%t, %i)
+%z: f32[20x1] = mul(%y, 2.0)
+return loss=None, outputs=(%z,), gradients={}, updates=()
+""")
+    values = {"t": torch.randn(7, 1), "i": torch.arange(20) % 7}
+    assert check_kernels(fuse(graph), values, tmp_path) == 1
+
+
+@pytest.mark.parametrize("steps", [2048, 2400, 4096])
+def test_weight_gradient_of_many_samples(tmp_path: Path, steps: int) -> None:
+    """Rows that lie far apart are copied, but not where the reduction is cut into chunks."""
+    graph = parse(f"""
+%g: f32[{steps}x384] = input('g')
+%x: f32[{steps}x96] = input('x')
+%t: f32[384x{steps}] = permute(%g, (1, 0))
+%y: f32[384x96] = matmul(%t, %x)
+return loss=None, outputs=(%y,), gradients={{}}, updates=()
+""")
+    assert check_kernels(fuse(graph), _values(graph), tmp_path) == 1

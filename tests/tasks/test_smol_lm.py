@@ -83,4 +83,4 @@ def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(InputError, match=r'gguf is not installed.*pip install "pockengine\[lang'):
-        _reader(Path("anything.gguf"), "smol_lm")
+        _reader(Path("anything.gguf"))
