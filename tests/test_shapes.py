@@ -43,6 +43,17 @@ def _reference(model: nn.Module, ids: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(model(ids).transpose(1, 2), labels)
 
 
+_weighted = nn.CrossEntropyLoss(weight=torch.tensor([0.5, 2.0, 1.0, 3.0, 0.1]))
+
+
+class ClassesFirst(Tokens):
+    """(B, 5, T) scores."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B, T) -> (B, 5, T)."""
+        return super().forward(ids).transpose(1, 2)
+
+
 def test_buckets() -> None:
     """Steps of every declared length share parameters and momentum; predict also takes one row."""
     shapes = [_batch(3, 5), pe.Shape(pe.resized(_batch(3, 4), samples=1), train=False)]
@@ -89,6 +100,11 @@ def test_buckets() -> None:
     [
         ("token_cross_entropy", _reference, _batch),
         (
+            _weighted,
+            lambda m, x, y: _weighted(m(x), y),
+            _batch,
+        ),
+        (
             "mse",
             lambda m, x, y: F.mse_loss(m(x), y),
             lambda n, t, seed=0: (_batch(n, t, seed)[0], torch.randn(n, t, 5)),
@@ -99,12 +115,12 @@ def test_buckets() -> None:
             lambda n, t, seed=0: (_batch(n, t, seed)[0], {"a": torch.randn(n, t, 5)}),
         ),
     ],
-    ids=["tokens", "mse", "callable"],
+    ids=["tokens", "class weights", "mse", "callable"],
 )
 def test_smaller_batches(loss: Any, reference: Any, make: Callable[..., Any]) -> None:
     """A batch of fewer samples steps, evaluates and predicts as PyTorch does with those alone."""
     batches = [make(4, 3, 1), make(1, 3, 2), make(3, 3, 3), make(4, 3, 4)]
-    model: nn.Module = Tokens()
+    model = ClassesFirst() if loss is _weighted else Tokens()
     with check_training(model, batches, loss, reference, partial=True) as trainer:
         eager = copy.deepcopy(model)
         eager.load_state_dict(trainer.state_dict())
@@ -141,10 +157,6 @@ def _compile(model: nn.Module, batch: Any, **options: Any) -> None:
     ("options", "message"),
     [
         ({"partial": True, "loss": "model"}, "a weight for each sample"),
-        (
-            {"partial": True, "loss": nn.CrossEntropyLoss(weight=torch.ones(2))},
-            "without class weights",
-        ),
         ({"partial": True, "loss": lambda out, y: (out - y).mean()}, "a weight for each sample"),
         ({"shapes": [((torch.ones(2, 3),) * 2, torch.ones(2, 2))]}, "nests in another way|trace"),
         ({"shapes": [torch.ones(2, 3)]}, "a pair"),

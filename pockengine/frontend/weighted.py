@@ -55,9 +55,7 @@ def weighted_loss(loss: Loss) -> Callable[[Any, Any], Tensor]:
     """
     if isinstance(loss, str) and loss in _NAMED:
         return _of_module(_NAMED[loss](), tokens=loss == "token_cross_entropy")
-    by_class = isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss)) and loss.weight is None
-    if by_class or isinstance(loss, _ELEMENTWISE):
-        assert isinstance(loss, nn.Module)
+    if isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss, *_ELEMENTWISE)):
         return _of_module(loss, tokens=False)
     if loss == "causal_lm":
         tokens = _of_module(nn.CrossEntropyLoss(), tokens=True)
@@ -70,7 +68,7 @@ def weighted_loss(loss: Loss) -> Callable[[Any, Any], Tensor]:
     raise CaptureError(
         where="compile(partial=True)",
         found=f"the loss {loss!r}",
-        needed=f"one of {', '.join(_NAMED)}, causal_lm, a loss of torch.nn without class weights, "
+        needed=f"one of {', '.join(_NAMED)}, causal_lm, a loss of torch.nn, "
         "or a callable loss(output, targets, weight) with a weight for each sample",
         remedy="Let the loss take weights, or declare smaller batches with shapes",
     )
@@ -123,10 +121,14 @@ def _of_module(module: nn.Module, *, tokens: bool) -> Callable[[Any, Any], Tenso
 
 
 def _counted(module: nn.Module, scores: Tensor, target: Tensor, each: Tensor) -> Tensor:
-    """What each term counts in a mean: 1, or nothing where its label is ignored."""
+    """What each term counts in a mean: 1 or its class's weight, nothing where ignored."""
     by_class = isinstance(module, (nn.CrossEntropyLoss, nn.NLLLoss))
     if not by_class or target.is_floating_point():
         return torch.ones_like(each)
     ignore = int(module.ignore_index)  # type: ignore[arg-type]
     kept = target != ignore
-    return kept.to(scores.dtype)
+    if module.weight is None:
+        return kept.to(scores.dtype)
+    assert isinstance(module.weight, Tensor)
+    hit = target[..., None] == torch.arange(len(module.weight))
+    return torch.where(hit, module.weight, 0.0).sum(-1) * kept
