@@ -215,7 +215,7 @@ def _call(to: Legalizer, node: Node, values: Mapping[Node, Value]) -> Value:
     name = _op_name(node)
     if name not in RULES:
         raise NotImplementedError(name)
-    value = node.meta["val"]
+    value = node.meta.get("val")  # checks have none
     if isinstance(value, Tensor) and not _has_type(value):
         raise NotImplementedError(f"{name} of {_dtype_name(node)}")
     return RULES[name](to, *args, **kwargs)

@@ -17,7 +17,7 @@ from pockengine.lower.cat_kernel import cat_body
 from pockengine.lower.codegen import compile_blob, compile_function
 from pockengine.lower.contract_kernel import contract_body
 from pockengine.lower.elementwise import STORED
-from pockengine.lower.kernel import form_of
+from pockengine.lower.kernel import form_of, stored_outputs
 from pockengine.lower.map_kernel import map_body, pack_body, scatter_body
 from pockengine.lower.nest import Buffer
 from pockengine.lower.order_kernels import last_places_body, scan_body, sort_body
@@ -70,7 +70,9 @@ def _function(graph: Graph, tiles: TileParameters) -> tuple[tirx.PrimFunc, Work]
     nodes = [*placeholders(graph), *outputs_of(graph).outputs]
     buffers = {node: _buffer(node) for node in nodes}
     form = form_of(graph)
-    if form in _BY_TILES:
+    if not any(type_of(node).size for node in stored_outputs(graph)):
+        work = Work(0, 1, lambda *_: nest.block())
+    elif form in _BY_TILES:
         work = _BY_TILES[form](graph, buffers, tiles)
     else:
         work = _BY_LANES[form](graph, buffers, tiles.vector_lanes)

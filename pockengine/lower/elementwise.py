@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from tvm import tirx
 
@@ -100,24 +99,40 @@ def _div(a: Expr, b: Expr) -> Expr:
 def _divisor(b: Expr) -> Expr:
     """An integer to divide by: one instead of zero, which would stop the process."""
     one, zero = (constant(number, _OF_KIND[_scalar(b)], math.lanes_of(b)) for number in (1, 0))
-    return tirx.Select(tirx.EQ(b, zero), one, b)
+    return tirx.Select(_equal(b, zero), one, b)
 
 
 def _scalar(x: Expr) -> str:
     return str(x.ty.dtype).split("x", maxsplit=1)[0]
 
 
-def _integer_max(a: Expr, b: Expr) -> Expr:
-    return tirx.Select(a > b, a, b)
+def _either(a: Expr, b: Expr) -> Expr:
+    """Booleans that differ."""
+    return tirx.Or(tirx.And(a, tirx.Not(b)), tirx.And(tirx.Not(a), b))
 
 
-def _integer_min(a: Expr, b: Expr) -> Expr:
-    return tirx.Select(a < b, a, b)
+def _widened(x: Expr) -> Expr:
+    """Bytes as int32: TVM's simplifier asks for a uint8 below zero where one is compared."""
+    if _OF_KIND[_scalar(x)] not in (DType.U8, DType.I8):
+        return x
+    lanes = math.lanes_of(x)
+    return tirx.Cast("int32" if lanes == 1 else f"int32x{lanes}", x)
+
+
+def _compared(relation: Callable[[Expr, Expr], Expr]) -> Callable[[Expr, Expr], Expr]:
+    return lambda a, b: relation(_widened(a), _widened(b))
+
+
+_less, _equal = _compared(tirx.LT), _compared(tirx.EQ)
+
+
+def _integer_abs(x: Expr) -> Expr:
+    return x if _scalar(x) == "uint8" else tirx.Max(x, tirx.Sub(tirx.Sub(x, x), x))
 
 
 def _integer_sign(x: Expr) -> Expr:
     one, zero = (constant(number, _OF_KIND[_scalar(x)], math.lanes_of(x)) for number in (1, 0))
-    return tirx.Select(x > zero, one, tirx.Select(x < zero, tirx.Sub(zero, one), zero))
+    return tirx.Select(_less(zero, x), one, tirx.Select(_less(x, zero), tirx.Sub(zero, one), zero))
 
 
 Row = Callable[..., Expr]
@@ -148,22 +163,41 @@ FLOAT_ROWS: dict[str, Row] = {
 }
 INTEGER_ROWS: dict[str, Row] = {
     "neg": lambda x: tirx.Sub(tirx.Sub(x, x), x),
-    "maximum": _integer_max,
-    "minimum": _integer_min,
-    "abs": lambda x: _integer_max(x, tirx.Sub(tirx.Sub(x, x), x)),
+    "maximum": tirx.Max,
+    "minimum": tirx.Min,
+    "abs": _integer_abs,
     "sign": _integer_sign,
     "fmod": lambda a, b: tirx.truncmod(a, _divisor(b)),
     "quotient": lambda a, b: tirx.truncdiv(a, _divisor(b)),
     "bitand": lambda a, b: a & b,
     "bitor": lambda a, b: a | b,
     "bitxor": lambda a, b: a ^ b,
+    "eq": _equal,
+    "ne": _compared(tirx.NE),
+    "lt": _less,
+    "le": _compared(tirx.LE),
+    "gt": _compared(tirx.GT),
+    "ge": _compared(tirx.GE),
+}
+BOOL_ROWS: dict[str, Row] = {  # LLVM has no instruction that compares TVM's booleans
+    "eq": lambda a, b: tirx.Not(_either(a, b)),
+    "ne": lambda a, b: _either(a, b),
+    "lt": lambda a, b: tirx.And(tirx.Not(a), b),
+    "le": lambda a, b: tirx.Or(tirx.Not(a), b),
+    "gt": lambda a, b: tirx.And(a, tirx.Not(b)),
+    "ge": lambda a, b: tirx.Or(a, tirx.Not(b)),
+    "maximum": tirx.Or,
+    "minimum": tirx.And,
+    "mul": tirx.And,
+    "bitand": tirx.And,
+    "bitor": tirx.Or,
+    "bitxor": lambda a, b: _either(a, b),
 }
 ROWS: dict[str, Row] = {
     "add": tirx.Add,
     "sub": tirx.Sub,
     "mul": tirx.Mul,
     "eq": tirx.EQ,
-    "ne": tirx.NE,
     "lt": tirx.LT,
     "le": tirx.LE,
     "gt": tirx.GT,
@@ -178,7 +212,7 @@ ROWS: dict[str, Row] = {
 
 def apply(name: str, operands: Sequence[Expr], dtype: DType) -> Expr:
     """The expression of an op on operands that all have its operand dtype and the same lanes."""
-    rows: dict[str, Any] = FLOAT_ROWS if dtype.is_float else INTEGER_ROWS
+    rows = FLOAT_ROWS if dtype.is_float else BOOL_ROWS if dtype is DType.BOOL else INTEGER_ROWS
     row = rows.get(name) or ROWS[name]
     return row(*operands)
 

@@ -55,7 +55,7 @@ class Walk:
 
 def walk(shape: tuple[int, ...], order: tuple[int, ...]) -> Walk:
     """The walk over a shape in a storage order."""
-    axes = [(axis, shape[axis]) for axis in order if shape[axis] > 1]
+    axes = [(axis, shape[axis]) for axis in order if shape[axis] != 1]
     if not axes:
         return Walk((), None, 1)
     return Walk(tuple(axes[:-1]), *axes[-1])
@@ -148,7 +148,7 @@ def columns_of(graph: Graph) -> Columns:
     source: Any = reduction.args[0]
     axes: Any = reduction.args[1]
     shape = type_of(source).shape
-    order = [axis for axis in _order(source) if shape[axis] > 1]
+    order = [axis for axis in _order(source) if shape[axis] != 1]
     lane = order[-1] if order else None
     kept = tuple(axis for axis in order if axis not in axes and axis != lane)
     reduced = tuple(axis for axis in order if axis in axes)

@@ -89,7 +89,9 @@ def zeros(lanes: int) -> Expr:
 
 
 def block(*statements: Stmt) -> Stmt:
-    """The statements in order."""
+    """The statements in order, if there are any."""
+    if not statements:
+        return tirx.Evaluate(tirx.IntImm("int32", 0))
     return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))
 
 
@@ -103,7 +105,8 @@ def held(name: str, value: Expr) -> tuple[list[Stmt], Expr]:
     """A variable for a computed value, and the statements that make it.
 
     The value passes through a stack slot, which LLVM removes again: TVM's analyzers look through
-    every Bind and Let, and take time exponential in the depth of what they see.
+    every Bind and Let, and take time exponential in the depth of what they see. Places, whose
+    bounds the analyzers should see, are ``bound``.
     """
     statements: list[Stmt] = []
     while isinstance(value, tirx.Let):
@@ -116,7 +119,7 @@ def held(name: str, value: Expr) -> tuple[list[Stmt], Expr]:
 
 
 def _slot(value: Expr) -> tuple[list[Stmt], Expr]:
-    if str(value.ty.dtype).startswith(("int", "bool")) and "x" not in str(value.ty.dtype):
+    if str(value.ty.dtype) == "bool":
         return [], value
     slot = tirx.decl_buffer((1,), value.ty.dtype, name="slot", scope="local")
     return [allocate(slot), tirx.BufferStore(slot, value, [const(0)])], load(slot, const(0))

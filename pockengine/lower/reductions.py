@@ -54,10 +54,7 @@ class Reduction:
             return tirx.Mul(a, b)
         if self.dtype.is_float:
             return math.maximum(a, b) if op_name(self.node) == "amax" else math.minimum(a, b)
-        larger = tirx.GT(a, b)
-        return (
-            tirx.Select(larger, a, b) if op_name(self.node) == "amax" else tirx.Select(larger, b, a)
-        )
+        return tirx.Max(a, b) if op_name(self.node) == "amax" else tirx.Min(a, b)
 
     def local_dtype(self, lanes: int) -> str:
         """The TIR dtype of an accumulator."""

@@ -16,7 +16,7 @@ from pockengine.ir.types import DType
 from pockengine.ir.verify import base_of
 from pockengine.lower import elementwise
 from pockengine.lower.draws import uniform
-from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, held, prefetch, splat
+from pockengine.lower.nest import Buffer, Expr, Stmt, block, bound, const, held, prefetch, splat
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +89,7 @@ class Values:
         if have == want:
             return index
         return self._derived(
-            ("elsewhere", have, want), index, lambda: _reshaped(have, want, index, self._bind)
+            ("elsewhere", have, want), index, lambda: _reshaped(have, want, index, self._bind_place)
         )
 
     def flushed(self, *last: Stmt) -> Stmt:
@@ -145,6 +145,13 @@ class Values:
             return value  # TVM's analyzer rejects a bound vector of booleans
         made, variable = held("v", value)
         self.statements += made
+        return variable
+
+    def _bind_place(self, value: Expr) -> Expr:
+        if self.inline or isinstance(value, (tirx.Var, tirx.IntImm)):
+            return value
+        variable, statement = bound("at", value)
+        self.statements.append(statement)
         return variable
 
     def _once(self, key: object, index: Index, make: Callable[[], Expr]) -> Expr:
@@ -215,7 +222,7 @@ class Values:
 
     def _through(self, view: Node, index: Index) -> Index:
         """The place in a view's source that a place in the view shows."""
-        return self._derived(view, index, lambda: _through(view, index, self._bind))
+        return self._derived(view, index, lambda: _through(view, index, self._bind_place))
 
     # --- ops that are not elementwise ------------------------------------------------------------
 
@@ -270,7 +277,7 @@ class Values:
                     raise LaneError
                 at = at - const(low[axis])
                 inside = tirx.And(inside, tirx.And(at >= const(0), at < const(extent)))
-                at = self._bind(tirx.max(tirx.min(at, const(extent - 1)), const(0)))
+                at = self._bind_place(tirx.max(tirx.min(at, const(extent - 1)), const(0)))
             place.append(at)
         value = self.value(source, Index(tuple(place), index.axis, index.lanes))
         other = elementwise.constant(fill, type_of(node).dtype, index.lanes)
@@ -307,7 +314,7 @@ class Values:
         packed: Any = node.args[0]
         axis: Any = node.args[1]
         along = index.axis == axis and index.lanes > 1
-        octet = self._bind(tirx.truncdiv(index.place[axis], const(8)))
+        octet = self._bind_place(tirx.truncdiv(index.place[axis], const(8)))
         shift = splat(tirx.Cast("int32", tirx.truncmod(index.place[axis], const(8))), index.lanes)
 
         def byte(step: int, lane_axis: int | None, lanes: int) -> Expr:

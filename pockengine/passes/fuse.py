@@ -246,7 +246,10 @@ class _Builder:
         return sorted(found, key=lambda g: (g.form == "contract", g.index), reverse=True)
 
     def _companions(self, node: Node) -> set[Group]:
-        """The groups of other column reductions of what a column reduction reads."""
+        """The groups of other column reductions of what a column reduction reads.
+
+        Not those that make some of it: one walk over the columns cannot read its own sums.
+        """
         operands = {base_of(o) for n in self._taken(node) for o in n.all_input_nodes}
         rivals = {r for operand in operands for r in self.readers[operand]}
         rivals |= {r for rival in rivals & self.delayed for r in self.readers[rival]}
@@ -254,7 +257,7 @@ class _Builder:
             self.group[r]
             for r in rivals
             if r in self.group and kind_of(r) is Kind.REDUCE and same_columns(r, node)
-        }
+        } - {self.group.get(operand) for operand in operands}
 
     def _is_better_in_rows(self, group: Group, node: Node, bases: set[Node]) -> bool:
         """Whether a node would only be stored beside a contraction's result, for rows to read."""

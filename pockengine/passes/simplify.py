@@ -12,6 +12,7 @@ from pockengine.ir.ops import OPS, Kind
 from pockengine.ir.types import TensorType
 from pockengine.passes.rewriter import Rewriter
 from pockengine.passes.simplify_rules import RULES
+from pockengine.passes.simplify_rules.empty import without_elements
 
 
 def simplify(graph: Graph) -> Graph:
@@ -89,6 +90,9 @@ class _Sweep(Rewriter):
         return self._uses[node] == 1
 
     def _rewritten(self, op: str, args: tuple[Argument, ...], wanted: TensorType) -> Node | None:
+        empty = without_elements(self, op, args, wanted)
+        if empty is not None:
+            return empty
         for rule in RULES.get(op, ()):
             made = rule(self, *args)
             if made is not None and _plain(type_of(made)) == _plain(wanted):

@@ -17,11 +17,45 @@ from pockengine.lower.features import host_target
 Kernel = Callable[..., None]
 
 
+_ZONE, _PATTERN = 1 << 12, 0xA5
+
+
 def run(address: int, arrays: list[np.ndarray], begin: int, end: int) -> int:
-    """Call ``int32_t k(operands..., int64_t, int64_t)`` at an address."""
+    """Call ``int32_t k(operands..., int64_t, int64_t)`` at an address.
+
+    It works on copies between guard zones, and must leave those as they were.
+    """
     kinds = [ctypes.c_void_p] * len(arrays) + [ctypes.c_int64] * 2
     function = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(address)
-    return int(function(*(array.ctypes.data for array in arrays), begin, end))
+    places, zones = [0] * len(arrays), []
+    for start, stop, members in _spans(arrays):
+        size = stop - start
+        whole = np.full(_ZONE * 2 + size + 64, _PATTERN, np.uint8)
+        ahead = _ZONE + (start - whole.ctypes.data) % 64  # aligned as the original
+        zones.append((start, whole, ahead, size))
+        ctypes.memmove(whole.ctypes.data + ahead, start, size)
+        for member in members:
+            places[member] = whole.ctypes.data + ahead + arrays[member].ctypes.data - start
+    code = int(function(*places, begin, end))
+    for start, whole, ahead, size in zones:
+        ctypes.memmove(start, whole.ctypes.data + ahead, size)
+        assert (whole[:ahead] == _PATTERN).all(), "the kernel wrote ahead of an operand"
+        assert (whole[ahead + size :] == _PATTERN).all(), "the kernel wrote behind an operand"
+    return code
+
+
+def _spans(arrays: list[np.ndarray]) -> list[tuple[int, int, list[int]]]:
+    """Stretches of memory (first byte, end) that arrays lie in, and which arrays those are."""
+    bounds = [np.lib.array_utils.byte_bounds(array) for array in arrays]
+    found: list[tuple[int, int, list[int]]] = []
+    for place in sorted(range(len(arrays)), key=bounds.__getitem__):
+        start, stop = bounds[place]
+        if found and start < found[-1][1]:
+            first, last, members = found[-1]
+            found[-1] = (first, max(last, stop), [*members, place])
+        else:
+            found.append((start, stop, [place]))
+    return found
 
 
 def built(func: tirx.PrimFunc, folder: Path) -> Kernel:

@@ -183,7 +183,7 @@ def _reduce(to: Builder, x: Node) -> None:
 
 def _matmul(to: Builder, x: Node) -> None:
     *batch, rows, inner = (1, 1, *type_of(x).shape)[-4:]
-    if batch[0] == 1:
+    if batch and batch[0] == 1:
         batch = batch[1:]
     x = (
         x
@@ -198,7 +198,7 @@ def _matmul(to: Builder, x: Node) -> None:
 
 def _conv(to: Builder, x: Node) -> None:
     shape = type_of(x).shape
-    if len(shape) != 4 or min(shape[2:]) < 1:
+    if len(shape) != 4 or min(shape[1:]) < 1:
         return
     groups = to.one_of({1, shape[1]})
     size = tuple(to.one_of(range(1, min(3, extent) + 1)) for extent in shape[2:])

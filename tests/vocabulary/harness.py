@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import pockengine as pe
 
 Operand: TypeAlias = tuple[int, ...] | Tensor
-_LR = 0.1
+_LR = 0.05
 _STEPS = 2
 _TOLERANCE = 2e-5
 """Of the largest element: float32 rounding through a few ops, twice."""

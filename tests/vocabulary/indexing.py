@@ -177,7 +177,14 @@ SHAPES: dict[str, Case] = {
     "meshgrid": case(lambda x, y: torch.meshgrid(x, y, indexing="ij"), (3,), (4,)),
     "broadcast_to": case(lambda x: torch.broadcast_to(x, (3, 4)) * 2, (4,)),
     "swapaxes": case(lambda x: x.swapaxes(0, 1).contiguous().view(4, -1), _SHAPE),
-    "as_strided": case(lambda x: x.as_strided((2, 3), (3, 1)), (2, 3)),
+    "as_strided": case(
+        lambda x: (
+            x.as_strided((2, 3), (3, 1)),
+            x[1:].as_strided((2, 2), (2, 1), 2),
+            torch.as_strided_scatter(x, x[:, 0], (2,), (2,), 1),
+        ),
+        (2, 3),
+    ),
     "unfold": case(lambda x: x.unfold(1, 3, 2), (2, 9)),
     "pixel_shuffle": case(lambda x: (F.pixel_shuffle(x, 2), F.pixel_unshuffle(x, 2)), (1, 4, 2, 4)),
     "channel_shuffle": case(lambda x: F.channel_shuffle(x, 2), (1, 4, 2, 3)),

@@ -19,6 +19,7 @@ from pockengine.frontend.rules import (  # noqa: F401 - importing a family enter
     reverse,
     scatter,
     shape,
+    strided,
 )
 from pockengine.frontend.rules.table import RULES, Legalizer, Value
 

@@ -95,6 +95,7 @@ def _element(to: Legalizer, tap: Node, axis: int, window: Window, extent: int) -
     return to.emit("add", start, to.emit("mul", tap, dilation))
 
 
+@rule("max_pool2d_with_indices_backward.default")
 def _max_pool_backward(  # noqa: PLR0913, PLR0917 - ATen's arguments
     to: Legalizer,
     grad: Node,

@@ -9,11 +9,12 @@ from torch.fx import Node
 
 from pockengine.frontend.rules.table import Legalizer, Value, axis_of, rule
 from pockengine.ir.graph import type_of
+from pockengine.ir.types import DType
 
 
 def _axes(x: Node, axes: Sequence[int] | int | None) -> tuple[int, ...]:
     rank = len(type_of(x).shape)
-    if axes is None or (isinstance(axes, Sequence) and not axes):
+    if not rank or axes is None or (isinstance(axes, Sequence) and not axes):
         return tuple(range(rank))
     listed = [axes] if isinstance(axes, int) else axes
     return tuple(sorted(axis_of(axis, rank) for axis in listed))
@@ -37,12 +38,18 @@ def mean(to: Legalizer, x: Node, axes: tuple[int, ...], *, keep: bool) -> Node:
 
 @rule("amax.default", "max.default")
 def _amax(to: Legalizer, x: Node, axes: Value = None, keep: bool = False) -> Value:
-    return to.emit("amax", x, _axes(x, axes), keep)
+    return _extremum(to, "amax", x, axes, keep=keep)
 
 
 @rule("amin.default", "min.default")
 def _amin(to: Legalizer, x: Node, axes: Value = None, keep: bool = False) -> Value:
-    return to.emit("amin", x, _axes(x, axes), keep)
+    return _extremum(to, "amin", x, axes, keep=keep)
+
+
+def _extremum(to: Legalizer, op: str, x: Node, axes: Value, *, keep: bool) -> Node:
+    if type_of(x).dtype is not DType.BOOL:
+        return to.emit(op, x, _axes(x, axes), keep)
+    return to.emit("gt", to.emit(op, to.cast(x, DType.F32), _axes(x, axes), keep), 0.0)
 
 
 @rule("max.dim")
@@ -60,6 +67,9 @@ def with_place(to: Legalizer, op: str, x: Node, axis: int, *, keep: bool) -> tup
     shape = type_of(x).shape
     if not shape:
         return x, to.emit("full", (), 0, "i64")
+    if type_of(x).dtype is DType.BOOL:
+        best, place = with_place(to, op, to.cast(x, DType.I64), axis, keep=keep)
+        return to.cast(best, DType.BOOL), place
     over = _axes(x, axis)
     best = to.emit(op, x, over, True)
     place = to.emit("iota", shape, over[0])

@@ -25,17 +25,6 @@ def _reshape(to: Legalizer, x: Node, *_: Value) -> Value:
     return to.reshape(x, to.shape)
 
 
-@rule("as_strided.default")
-def _as_strided(
-    to: Legalizer, x: Node, shape: Sequence[int], strides: Sequence[int], offset: int = 0
-) -> Value:
-    source = to.node.args[0].meta["val"]  # type: ignore[union-attr]
-    whole = source.is_contiguous() and to.result.is_contiguous() and not offset
-    if not whole or type_of(x).size != to.result.numel():
-        raise NotImplementedError(f"as_strided to {tuple(shape)} by {tuple(strides)}")
-    return to.reshape(x, to.shape)
-
-
 @rule("permute.default")
 def _permute(to: Legalizer, x: Node, order: Sequence[int]) -> Value:
     return to.permute(x, tuple(axis_of(axis, len(order)) for axis in order))

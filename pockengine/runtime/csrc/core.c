@@ -101,7 +101,7 @@ static int32_t check_calls(const pe_trainer* t) {
   }
   for (uint32_t i = 0; i < h->operands; ++i) {
     uint64_t limit = h->region_bytes[PE_OPERAND_REGION(t->operands[i])];
-    if (PE_OPERAND_OFFSET(t->operands[i]) >= limit) return PE_BAD_DESCRIPTOR;
+    if (PE_OPERAND_OFFSET(t->operands[i]) > limit) return PE_BAD_DESCRIPTOR;
   }
   return PE_OK;
 }
