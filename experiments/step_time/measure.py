@@ -1,7 +1,7 @@
 """Measure one case in this process, and print it as JSON.
 
-    python experiments/step_time/measure.py mobilenet_v2-b1 speed --threads 1
-    python experiments/step_time/measure.py mobilenet_v2-b8 start --threads 2
+    python -m experiments.step_time.measure mobilenet_v2-b1 speed --threads 1
+    python -m experiments.step_time.measure mobilenet_v2-b8 start --threads 2
 
 Speed: steps of PyTorch and of the compiled trainer in turns. Start: module to first step, once.
 """
@@ -13,22 +13,20 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
-from settings import CASES, Case
 from torch import Tensor, nn
+
+from experiments.beside import in_turns, saved_bytes
+from experiments.step_time.settings import CASES, Case
 
 if TYPE_CHECKING:
     from pockengine import Trainer
 
 LR = 1e-3
 MOMENTUM = 0.9
-STEPS = 21
-UNTIMED = 3
 
 
 def speed(case: Case, threads: int) -> dict[str, object]:
@@ -36,7 +34,7 @@ def speed(case: Case, threads: int) -> dict[str, object]:
     torch.manual_seed(0)
     model, (inputs, labels) = case.model(), case.batch()
     trainer = compiled(model, (inputs, labels), threads)
-    saved = saved_bytes(model, inputs, labels)
+    saved = saved_bytes(model, lambda: F.cross_entropy(model(*inputs), labels))
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
 
     def eager() -> float:
@@ -57,41 +55,6 @@ def speed(case: Case, threads: int) -> dict[str, object]:
         "state_bytes": plan.state_bytes,
         "const_bytes": plan.const_bytes,
     }
-
-
-def in_turns(one: Callable[[], float], other: Callable[[], float]) -> dict[str, float]:
-    """Medians of PyTorch's step and ours, which alternate; their losses have to agree.
-
-    Returns:
-        Milliseconds by the clock, and of processor time, which other programs disturb less.
-    """
-    marks: list[tuple[float, ...]] = []
-    for _ in range(STEPS):
-        begun = (time.perf_counter(), time.process_time())
-        loss = one()
-        between = (time.perf_counter(), time.process_time())
-        np.testing.assert_allclose(other(), loss, rtol=1e-3)
-        marks.append((*begun, *between, time.perf_counter(), time.process_time()))
-    spans = np.diff(np.array(marks[UNTIMED:]).reshape(-1, 3, 2), axis=1) * 1e3
-    names = ("torch_ms", "torch_cpu_ms", "ms", "cpu_ms")
-    medians = np.median(spans, axis=0).ravel()
-    return dict(zip(names, (round(float(ms), 2) for ms in medians), strict=True))
-
-
-def saved_bytes(model: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor) -> int:
-    """What PyTorch saves for the backward pass: each storage once, without the model's own."""
-    known = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    saved: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        saved[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = F.cross_entropy(model(*inputs), labels)
-    total = sum(t.untyped_storage().nbytes() for p, t in saved.items() if p not in known)
-    del loss
-    return total
 
 
 def compiled(model: nn.Module, batch: tuple[tuple[Tensor, ...], Tensor], threads: int) -> Trainer:

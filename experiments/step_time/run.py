@@ -1,8 +1,8 @@
 """A training step, beside PyTorch eager: time, transient memory, and seconds to the first step.
 
-    python experiments/step_time/run.py                         all; writes result.json, table.md
-    python experiments/step_time/run.py --part start            only the start
-    python experiments/step_time/run.py --case mobilenet_v2-b1  one, printed only
+    python -m experiments.step_time.run                         all; writes result.json, table.md
+    python -m experiments.step_time.run --part start            only the start
+    python -m experiments.step_time.run --case mobilenet_v2-b1  one, printed only
 
 Each measurement has a process of its own (measure.py). Nothing else should run meanwhile; the load
 that was found is written down.
@@ -21,8 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from settings import CASES, START_CASE, START_GOALS_S
 from tabulate import tabulate
+
+from experiments.step_time.settings import CASES, START_CASE, START_GOALS_S
 
 HERE = Path(__file__).parent
 RESULT = HERE / "result.json"
@@ -32,8 +33,15 @@ def measured(case: str, what: str, threads: int, cache: str | None = None) -> di
     """What measure.py prints, with the load ahead of it."""
     load = round(os.getloadavg()[0], 2)
     environment = dict(os.environ) if cache is None else {**os.environ, "XDG_CACHE_HOME": cache}
-    command = [sys.executable, str(HERE / "measure.py"), case, what, "--threads", str(threads)]
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    module = "experiments.step_time.measure"
+    done = subprocess.run(
+        [sys.executable, "-m", module, case, what, "--threads", str(threads)],
+        cwd=HERE.parents[1],
+        env=environment,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     return {"case": case, "load": load, **json.loads(done.stdout)}
 
 
