@@ -202,10 +202,11 @@ def _touched(case: Case, run: CompiledRun) -> Iterator[str]:
     """What changed although the scheme does not update it."""
     resolved = case.scheme.resolve(case.model)
     channels = resolved.channels(case.model)
+    updated = {case.model.get_parameter(name).data_ptr() for name in resolved}  # by any name
     for name, before in case.model.state_dict().items():
         after = run.state[name]
         if name in channels:
             if not outside_unchanged(before, after, channels[name]):
                 yield f"{name} changed outside of its slice"
-        elif name not in resolved and not torch.equal(before, after):
+        elif before.data_ptr() not in updated and not torch.equal(before, after):
             yield f"{name} is frozen, yet changed"

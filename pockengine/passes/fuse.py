@@ -48,7 +48,8 @@ def fuse(graph: Graph) -> Graph:
     become one group). One without such a producer waits and joins its first reader's group; a map
     joins a group that reads it. Values that only feed a column reduction, or only the weight side
     of a contraction, are computed inside it; column reductions of one value become one group. An
-    update waits for every other reader of its target. Views have no group: they are ways to read.
+    update waits for every other reader of its target, and joins only those that read of it the
+    element that they are about to overwrite. Views have no group: they are ways to read.
 
     Not fused: scatters, bit packing and concatenation stand alone; the backward pass does not join
     groups of the forward pass, for it would keep more than ``choose_saved`` chose; what row
@@ -225,7 +226,8 @@ class _Builder:
             self.place(left)
         if kind_of(node) is Kind.UPDATE:
             for reader in self.readers[base_of(node.args[0])]:
-                if reader in self.waiting and reader not in self._taken(node):
+                together = reader in self._taken(node) and self._reads_in_step([node, reader])
+                if reader in self.waiting and not together:
                     self.place(reader)
 
     def _needs(self, taken: list[Node]) -> set[Group]:
@@ -281,7 +283,23 @@ class _Builder:
             return False
         if any(group in other.before for other in needs):
             return False
+        if not self._reads_in_step([*group.nodes, *taken]):
+            return False
         return _count_operands([*group.nodes, *taken]) <= MOST_OPERANDS
+
+    def _reads_in_step(self, nodes: list[Node]) -> bool:
+        """Whether a kernel reads of what it overwrites only the element that it is about to."""
+        targets = {base_of(n.args[0]) for n in nodes if kind_of(n) is Kind.UPDATE}
+        return not targets or all(
+            self._is_in_step(node, operand)
+            for node in nodes
+            for operand in node.all_input_nodes
+            if base_of(operand) in targets
+        )
+
+    def _is_in_step(self, node: Node, operand: Node) -> bool:
+        along = kind_of(node) in _POINTWISE or is_row_reduction(node)
+        return along and node not in self.delayed and keeps_place(operand)
 
     def _absorb(self, guest: Group) -> None:
         """Let a group that reads what a map makes do the map's work as well."""
@@ -309,6 +327,7 @@ class _Builder:
         return (
             all(self._accepts(host, node) for node in guest.nodes)
             and all(self._comes_along(operand, reader) for operand, reader in reads)
+            and self._reads_in_step(guest.nodes + host.nodes)
             and _count_operands(guest.nodes + host.nodes) <= MOST_OPERANDS
         )
 
