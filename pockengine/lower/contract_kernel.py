@@ -21,6 +21,8 @@ from pockengine.lower.products import (
     packs_left,
     products,
     reads_in_place,
+    rows_adjacent,
+    rows_dense,
     runs_along_steps,
 )
 from pockengine.lower.tiles import TileParameters
@@ -138,6 +140,8 @@ def _contraction(
             base=lambda batch, row: _expr(product.left_row(split_inline, batch, row)),
             offset=lambda steps: _expr(product.left_step(steps)),
             packed=packs_left(graph, product, tiles),
+            dense=rows_dense(product),
+            adjacent=rows_adjacent(product),
         ),
         right=Right(value=right, direct=direct, along_reduction=along and not direct),
         store=tail.store,
