@@ -38,7 +38,7 @@ from pockengine.passes.kernel_groups import (
 
 MOST_OPERANDS = 24  # of a group, which leaves room below the runtime's 32
 _POINTWISE = (Kind.MAP, Kind.UPDATE)
-_CAN_WAIT = ("unpack_bits", "take_rows")  # besides elementwise ops
+_CAN_WAIT = ("unpack_bits", "take_rows", "sum_rows")  # besides elementwise ops
 
 
 def fuse(graph: Graph) -> Graph:
@@ -51,7 +51,7 @@ def fuse(graph: Graph) -> Graph:
     of a contraction, are computed inside it; column reductions of one value become one group. An
     update waits for every other reader of its target. Views have no group: they are ways to read.
 
-    Not fused: scatters, bit packing and concatenation stand alone; the backward pass does not join
+    Not fused: inverted indices, bit packing and concatenation stand alone; the backward pass does not join
     groups of the forward pass, for it would keep more than ``choose_saved`` chose; what row
     reductions read does not join a contraction whose result is stored anyway; an op whose joining
     would make two groups wait for each other.
