@@ -312,9 +312,22 @@ class Values:
             zero = store(total, lane, elementwise.constant(0, dtype, lanes))
             return values.flushed(zero, serial("p", last - first, lambda p: add(lane, p), first))
 
-        self.statements += [allocate(total), serial("lane", apart, row)]
+        found = serial("lane", apart, row)
+        if apart > 1:
+            found = self._unless_empty(inverse, index.place[0], total, apart, found)
+        self.statements += [allocate(total), found]
         value = load(total, const(0), apart)
         return value if index.axis is not None else splat(value, index.lanes)
+
+    def _unless_empty(
+        self, inverse: Node, row: Expr, total: Buffer, rows: int, sums: Stmt
+    ) -> Stmt:
+        """The sums of neighbouring rows; zeros at once if the index names none of them."""
+        first, last = (
+            self.value(inverse, Index((place,))) for place in (row, row + const(rows))
+        )
+        zero = tirx.Cast(f"{total.dtype}x{rows}", splat(_int32(0), rows))
+        return tirx.IfThenElse(tirx.EQ(first, last), store(total, const(0), zero, rows), sums)
 
     def _unpack_bits(self, node: Node, index: Index) -> Expr:
         packed: Any = node.args[0]

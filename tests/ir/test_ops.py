@@ -78,6 +78,7 @@ def _inputs() -> dict[str, torch.Tensor]:
             else torch.randint(0, 2, wanted.shape)
         )
         found[node.name] = random.to(wanted.dtype.torch)
+    found["inverse"] = OPS["invert_index"].reference(found["few"], 9)
     return found
 
 
