@@ -17,8 +17,8 @@ from pockengine.lower.cat_kernel import cat_body
 from pockengine.lower.codegen import compile_blob, compile_function
 from pockengine.lower.contract_kernel import contract_body
 from pockengine.lower.elementwise import STORED
-from pockengine.lower.kernel import form_of
 from pockengine.lower.invert_kernel import invert_body
+from pockengine.lower.kernel import form_of
 from pockengine.lower.map_kernel import map_body, pack_body
 from pockengine.lower.nest import Buffer
 from pockengine.lower.reduce_kernel import reduce_body

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from torch.fx import Graph, Node
@@ -20,10 +19,7 @@ from pockengine.lower.nest import (
     bound,
     const,
     held,
-    load,
     serial,
-    store,
-    zeros,
 )
 from pockengine.lower.reductions import fold
 from pockengine.lower.values import Index, Values

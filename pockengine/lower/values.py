@@ -285,7 +285,7 @@ class Values:
         return self.value(table, Index((row, index.place[-1]), axis, index.lanes))
 
     def _sum_rows(self, node: Node, index: Index) -> Expr:
-        """The rows of one place, added in a register; neighbours in other rows one by one."""
+        """The rows of one place, added in a register; of neighbouring places one by one."""
         rows: Any = node.args[0]
         inverse: Any = node.args[1]
         count, width = type_of(node).shape
@@ -293,41 +293,36 @@ class Values:
         lanes = index.lanes if index.axis == 1 else 1
         dtype = type_of(node).dtype
         total = local("total", apart, lanes, elementwise.COMPUTE[dtype])
-        table = (type_of(inverse).size - 1 - count, width)
+        by_place = (type_of(inverse).size - 1 - count, width)
 
         def add(lane: Expr, place: Expr) -> Stmt:
             terms = Values(self.buffers, self.inside)
             number = tirx.Cast("int64", terms.value(inverse, Index((place + const(count + 1),))))
             at = Index((number, index.place[1]), index.axis if lanes > 1 else None, lanes)
-            there = _reshaped(type_of(rows).shape, table, at, terms._bind)
+            there = _reshaped(type_of(rows).shape, by_place, at, terms._bind)
             value = load(total, lane) + terms.value(rows, there)
             return terms.flushed(store(total, lane, value))
 
         def row(lane: Expr) -> Stmt:
             values = Values(self.buffers, self.inside)
-            first, last = (
-                values._bind(tirx.Cast("int64", values.value(inverse, Index((place,)))))
-                for place in (index.place[0] + lane, index.place[0] + lane + const(1))
-            )
+            first, last = values._starts(inverse, index.place[0] + lane, 1)
             zero = store(total, lane, elementwise.constant(0, dtype, lanes))
             return values.flushed(zero, serial("p", last - first, lambda p: add(lane, p), first))
 
-        found = serial("lane", apart, row)
-        if apart > 1:
-            found = self._unless_empty(inverse, index.place[0], total, apart, found)
-        self.statements += [allocate(total), found]
+        sums = serial("lane", apart, row)
+        if apart > 1:  # most neighbours of a large table have no place at all
+            zeros = store(total, const(0), elementwise.constant(0, dtype, apart), apart)
+            sums = tirx.IfThenElse(
+                tirx.EQ(*self._starts(inverse, index.place[0], apart)), zeros, sums
+            )
+        self.statements += [allocate(total), sums]
         value = load(total, const(0), apart)
         return value if index.axis is not None else splat(value, index.lanes)
 
-    def _unless_empty(
-        self, inverse: Node, row: Expr, total: Buffer, rows: int, sums: Stmt
-    ) -> Stmt:
-        """The sums of neighbouring rows; zeros at once if the index names none of them."""
-        first, last = (
-            self.value(inverse, Index((place,))) for place in (row, row + const(rows))
-        )
-        zero = tirx.Cast(f"{total.dtype}x{rows}", splat(_int32(0), rows))
-        return tirx.IfThenElse(tirx.EQ(first, last), store(total, const(0), zero, rows), sums)
+    def _starts(self, inverse: Node, row: Expr, rows: int) -> tuple[Expr, Expr]:
+        """Where the places of some rows begin and end in an inverted index."""
+        first, last = (self.value(inverse, Index((row + const(step),))) for step in (0, rows))
+        return self._bind(tirx.Cast("int64", first)), self._bind(tirx.Cast("int64", last))
 
     def _unpack_bits(self, node: Node, index: Index) -> Expr:
         packed: Any = node.args[0]

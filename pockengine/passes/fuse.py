@@ -52,10 +52,10 @@ def fuse(graph: Graph) -> Graph:
     of a contraction, are computed inside it; column reductions of one value become one group. An
     update waits for every other reader of its target. Views have no group: they are ways to read.
 
-    Not fused: inverted indices, bit packing and concatenation stand alone; the backward pass does not join
-    groups of the forward pass, for it would keep more than ``choose_saved`` chose; what row
-    reductions read does not join a contraction whose result is stored anyway; an op whose joining
-    would make two groups wait for each other.
+    Not fused: inverted indices, bit packing and concatenation stand alone; the backward pass does
+    not join groups of the forward pass, for it would keep more than ``choose_saved`` chose; what
+    row reductions read does not join a contraction whose result is stored anyway; an op whose
+    joining would make two groups wait for each other.
 
     Source: PockEngine, section 3 (operator fusion); the acyclicity test is the classical one.
     """

@@ -36,9 +36,9 @@ def check_kernels(
 ) -> int:
     """Run each kernel on the interpreter's inputs, its range in two pieces; the number of kernels.
 
-    What may be done in place is run so too, and has to give the same bits.
-    An update counts as a result, unless it is one of a view. A result may differ by ``tolerance`` of its largest finite element; NaN and infinity must be
-    where the interpreter has them.
+    What may be done in place is run so too, and has to give the same bits. An update of a whole
+    value counts as a result. A result may differ by ``tolerance`` of its largest finite element;
+    NaN and infinity must be where the interpreter has them.
     """
     expected = reference(graph, values)
     found = kernels(graph)

@@ -57,9 +57,7 @@ def _values(graph: Graph, below: int) -> dict[str, Tensor]:
     (45, 1, (9,), 3), (1, 5, (3,), 1), (1, 1, (3,), 1), (5, 33, (0,), 1), (9, 8, (2, 3, 4), 9),
     (3, 5000, (4,), 3),
 ])  # fmt: skip
-def test_steps(
-    count: int, width: int, places: tuple[int, ...], below: int, tmp_path: Path
-) -> None:
+def test_steps(count: int, width: int, places: tuple[int, ...], below: int, tmp_path: Path) -> None:
     """Any width and rank; rows of no, one and many places; two kernels, neither with a gradient."""
     graph = fuse(_graph(count, width, places))
     assert check_kernels(graph, _values(graph, below), tmp_path, tolerance=1e-6) == 2
