@@ -303,7 +303,7 @@ class _Builder:
         if group.forward != (node in self.forward):
             return False
         if kind_of(node) is Kind.REDUCE:
-            return group.form == "reduce" or self._accepts_rows(group, node)
+            return self._accepts_rows(group, node)
         if kind_of(node) not in _POINTWISE and op_name(node) not in _CAN_WAIT:
             return False
         if group.form == "reduce":
@@ -312,8 +312,10 @@ class _Builder:
 
     def _accepts_rows(self, group: Group, node: Node) -> bool:
         """Whether a row reduction fits a group's rows; column reductions come as companions."""
+        if not is_row_reduction(node):
+            return group.form == "reduce"
         source = source_of(node)
-        if group.form not in ("map", "rows") or not is_row_reduction(node):
+        if group.form not in ("map", "rows"):
             return False
         if type_of(source).shape != group.shape or not is_row_major(group):
             return False
