@@ -128,7 +128,7 @@ def form_of(graph: Graph) -> str:
         if kind is Kind.CONTRACT:
             dense = op_name(node) == "matmul" or not is_depthwise(node)
             return "contract" if dense else "stencil"
-        if op_name(node) in ("scatter_rows", "pack_bits", "cat"):
+        if op_name(node) in ("invert_index", "pack_bits", "cat"):
             return op_name(node)
         if kind is Kind.REDUCE:
             form = "rows" if is_row_reduction(node) else "reduce"

@@ -170,8 +170,6 @@ _WISHES: dict[str, Callable[[Node, Node, Mapping[Node, Order]], list[Wish]]] = {
 def _result_order(node: Node, wanted: dict[Node, Order]) -> Order | None:
     if op_name(node) in _CONVOLUTION:
         return _CONVOLUTION[op_name(node)][2]
-    if op_name(node) == "scatter_rows":
-        return (0, 1)  # whole rows are added
     if node in wanted:
         return wanted[node]
     rank = len(type_of(node).shape)

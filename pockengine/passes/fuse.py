@@ -37,8 +37,9 @@ from pockengine.passes.kernel_groups import (
 )
 
 MOST_OPERANDS = 24  # of a group, which leaves room below the runtime's 32
+MOST_NODES = 48  # of a group: its code is unrolled, and its values live in registers
 _POINTWISE = (Kind.MAP, Kind.UPDATE)
-_CAN_WAIT = ("unpack_bits", "take_rows")  # besides elementwise ops
+_CAN_WAIT = ("unpack_bits", "take_rows", "sum_rows")  # besides elementwise ops
 
 
 def fuse(graph: Graph) -> Graph:
@@ -51,10 +52,10 @@ def fuse(graph: Graph) -> Graph:
     of a contraction, are computed inside it; column reductions of one value become one group. An
     update waits for every other reader of its target. Views have no group: they are ways to read.
 
-    Not fused: scatters, bit packing and concatenation stand alone; the backward pass does not join
-    groups of the forward pass, for it would keep more than ``choose_saved`` chose; what row
-    reductions read does not join a contraction whose result is stored anyway; an op whose joining
-    would make two groups wait for each other.
+    Not fused: inverted indices, bit packing and concatenation stand alone; the backward pass does
+    not join groups of the forward pass, for it would keep more than ``choose_saved`` chose; what
+    row reductions read does not join a contraction whose result is stored anyway; an op whose
+    joining would make two groups wait for each other.
 
     Source: PockEngine, section 3 (operator fusion); the acyclicity test is the classical one.
     """
@@ -180,8 +181,9 @@ class _Builder:
         self._settle(node)
         taken = self._taken(node)
         needs = self._needs(taken)
-        group = next((g for g in producers if self._fits(g, taken, needs)), None)
         guests = [n for n in taken[:-1] if n in self.waiting]
+        hosts = [*producers, *self._hosts(guests, node)]
+        group = next((g for g in hosts if self._fits(g, taken, needs)), None)
         if group is None and guests and (producers or not self._share_domain(guests, node)):
             self.place(guests[-1])  # without it, the node may fit
             self.place(node)
@@ -223,6 +225,12 @@ class _Builder:
             found = [g for g in found if not self._is_better_in_rows(g, node, bases)]
         return sorted(found, key=lambda g: (g.form == "contract", g.index), reverse=True)
 
+    def _hosts(self, guests: list[Node], node: Node) -> list[Group]:
+        """The groups that compute what a node's waiting company reads, and accept the node."""
+        bases = {base_of(operand) for guest in guests for operand in guest.all_input_nodes}
+        found = {self.group[base] for base in bases if base in self.group}
+        return sorted((g for g in found if self._accepts(g, node)), key=lambda g: -g.index)
+
     def _companions(self, node: Node) -> set[Group]:
         """The groups of other column reductions of what a column reduction reads."""
         operands = {base_of(o) for n in self._taken(node) for o in n.all_input_nodes}
@@ -256,7 +264,7 @@ class _Builder:
             return False
         if any(group in other.before for other in needs):
             return False
-        return _count_operands([*group.nodes, *taken]) <= MOST_OPERANDS
+        return self._is_small([*group.nodes, *taken])
 
     def _absorb(self, guest: Group) -> None:
         """Let a group that reads what a map makes do the map's work as well."""
@@ -284,7 +292,7 @@ class _Builder:
         return (
             all(self._accepts(host, node) for node in guest.nodes)
             and all(self._comes_along(operand, reader) for operand, reader in reads)
-            and _count_operands(guest.nodes + host.nodes) <= MOST_OPERANDS
+            and self._is_small(guest.nodes + host.nodes)
         )
 
     # --- what a group accepts --------------------------------------------------------------------
@@ -295,7 +303,7 @@ class _Builder:
         if group.forward != (node in self.forward):
             return False
         if kind_of(node) is Kind.REDUCE:
-            return group.form == "reduce" or self._accepts_rows(group, node)
+            return self._accepts_rows(group, node)
         if kind_of(node) not in _POINTWISE and op_name(node) not in _CAN_WAIT:
             return False
         if group.form == "reduce":
@@ -304,8 +312,10 @@ class _Builder:
 
     def _accepts_rows(self, group: Group, node: Node) -> bool:
         """Whether a row reduction fits a group's rows; column reductions come as companions."""
+        if not is_row_reduction(node):
+            return group.form == "reduce"
         source = source_of(node)
-        if group.form not in ("map", "rows") or not is_row_reduction(node):
+        if group.form not in ("map", "rows"):
             return False
         if type_of(source).shape != group.shape or not is_row_major(group):
             return False
@@ -332,6 +342,16 @@ class _Builder:
             return not inner  # reads elsewhere than it writes
         return all(in_place(o, node) or type_of(o).shape in group.row_shapes for o in inner)
 
+    def _is_small(self, nodes: list[Node]) -> bool:
+        """Whether a kernel of these nodes stays within its bounds of nodes and of operands."""
+        if len(nodes) > MOST_NODES:
+            return False
+        inside = set(nodes)
+        outside = {base_of(o) for n in nodes for o in n.all_input_nodes} - inside
+        written = [n for n in nodes if n in self.yielded or not inside.issuperset(self.readers[n])]
+        stored = sum(kind_of(n) is not Kind.UPDATE for n in written)
+        return len(outside) + stored <= MOST_OPERANDS
+
     def _order(self, group: Group, needs: Iterable[Group]) -> None:
         earlier = set(needs)
         for other in needs:
@@ -351,12 +371,6 @@ class _Builder:
             ordered.append(ready)
             done.add(ready)
         return _gathered(self.graph, ordered)
-
-
-def _count_operands(nodes: list[Node]) -> int:
-    """How many values a kernel reads and, at most, writes."""
-    outside = {base_of(o) for n in nodes for o in n.all_input_nodes} - set(nodes)
-    return len(outside) + len(nodes)
 
 
 def _gathered(graph: Graph, ordered: list[Group]) -> Graph:

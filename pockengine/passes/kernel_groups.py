@@ -13,7 +13,7 @@ from pockengine.ir.graph import calls, is_op, kind_of, op_name, type_of
 from pockengine.ir.ops import Kind
 from pockengine.ir.verify import base_of
 
-ALONE = ("scatter_rows", "pack_bits", "cat")
+ALONE = ("invert_index", "pack_bits", "cat")
 _VECTOR = 16  # a reshape may split the innermost axis only into rows of whole vectors
 
 

@@ -28,7 +28,7 @@ _RECOMPUTE_SHARE = 0.09  # of a step's time, for less memory
 _NEVER_NS = 1e9
 
 _ELEMENTARY = frozenset("exp expm1 log log1p tanh sigmoid erf sin cos pow sqrt rsqrt div".split())
-_NOT_AGAIN = frozenset(("scatter_rows", "cat"))  # kernels of their own
+_NOT_AGAIN = frozenset(("invert_index", "sum_rows", "cat"))  # kernels of their own
 _FREE = frozenset(("full", "iota"))
 
 

@@ -51,7 +51,12 @@ def _embedding_backward(
         keep = to.emit("ne", index, padding)
         mask = to.reshape(keep, (*type_of(index).shape, 1))
         grad = to.emit("where", mask, grad, 0.0)
-    return to.emit("scatter_rows", grad, index, count)
+    return _add_rows(to, grad, index, count)
+
+
+def _add_rows(to: Legalizer, rows: Node, index: Node, count: int) -> Node:
+    """Rows summed into a table of ``count`` rows, at the places of an index."""
+    return to.emit("sum_rows", rows, to.emit("invert_index", index, count))
 
 
 @rule("index_select.default")
@@ -77,7 +82,7 @@ def _index_put(
     first = (*places, *(i for i in range(len(type_of(whole).shape)) if i not in places))
     rest = (*shape[:axis], *shape[axis + 1 :])
     rows = to.reshape(to.permute(whole, first), (*type_of(index).shape, prod(rest)))
-    table = to.reshape(to.emit("scatter_rows", rows, index, shape[axis]), (shape[axis], *rest))
+    table = to.reshape(_add_rows(to, rows, index, shape[axis]), (shape[axis], *rest))
     total = to.reshape(to.permute(table, _inserted(0, axis, len(shape))), type_of(x).shape)
     return total if is_op(x, "full") and x.args[1] == 0 else to.emit("add", x, total)
 
