@@ -10,7 +10,7 @@ from tvm import tirx
 
 from pockengine.ir.graph import calls
 from pockengine.ir.verify import base_of
-from pockengine.lower.contraction import Contraction, Left, Right, contraction
+from pockengine.lower.contraction import contraction
 from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.map_kernel import pieces
 from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, ranges, serial, zeros
@@ -25,6 +25,7 @@ from pockengine.lower.products import (
     rows_dense,
     runs_along_steps,
 )
+from pockengine.lower.summed import Contraction, Left, Right
 from pockengine.lower.tiles import TileParameters
 from pockengine.lower.values import Index, Values
 from pockengine.lower.work import Work
