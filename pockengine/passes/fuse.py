@@ -36,8 +36,9 @@ from pockengine.passes.kernel_groups import (
 )
 
 MOST_OPERANDS = 24  # of a group, which leaves room below the runtime's 32
+MOST_NODES = 48  # of a group: its code is unrolled, and its values live in registers
 _POINTWISE = (Kind.MAP, Kind.UPDATE)
-_CAN_WAIT = ("unpack_bits", "take_rows")  # besides elementwise ops
+_CAN_WAIT = ("unpack_bits", "take_rows", "sum_rows")  # besides elementwise ops
 
 
 def fuse(graph: Graph) -> Graph:
@@ -51,10 +52,10 @@ def fuse(graph: Graph) -> Graph:
     update waits for every other reader of its target, and joins only those that read of it the
     element that they are about to overwrite. Views have no group: they are ways to read.
 
-    Not fused: scatters, bit packing and concatenation stand alone; the backward pass does not join
-    groups of the forward pass, for it would keep more than ``choose_saved`` chose; what row
-    reductions read does not join a contraction whose result is stored anyway; an op whose joining
-    would make two groups wait for each other.
+    Not fused: inverted indices, bit packing and concatenation stand alone; the backward pass does
+    not join groups of the forward pass, for it would keep more than ``choose_saved`` chose; what
+    row reductions read does not join a contraction whose result is stored anyway; an op whose
+    joining would make two groups wait for each other.
 
     Source: PockEngine, section 3 (operator fusion); the acyclicity test is the classical one.
     """
@@ -191,8 +192,8 @@ class _Builder:
         return list(found)
 
     def _is_room(self, node: Node) -> bool:
-        """Whether a kernel of a node and its company has few enough operands."""
-        return _count_operands(self._taken(node)) <= MOST_OPERANDS
+        """Whether a kernel of a node and its company stays within its bounds."""
+        return self._is_small(self._taken(node))
 
     # --- groups ----------------------------------------------------------------------------------
 
@@ -202,9 +203,10 @@ class _Builder:
         self._settle(node)
         taken = self._taken(node)
         needs = self._needs(taken)
-        group = next((g for g in producers if self._fits(g, taken, needs)), None)
         guests = [n for n in taken[:-1] if n in self.waiting]
-        alike = self._share_domain(guests, node) and _count_operands(taken) <= MOST_OPERANDS
+        hosts = [*producers, *self._hosts(guests, node)]
+        group = next((g for g in hosts if self._fits(g, taken, needs)), None)
+        alike = self._share_domain(guests, node) and self._is_small(taken)
         if group is None and guests and (producers or not alike):
             self.place(guests[-1])  # without it, the node may fit
             self.place(node)
@@ -247,6 +249,12 @@ class _Builder:
             found = [g for g in found if not self._is_better_in_rows(g, node, bases)]
         return sorted(found, key=lambda g: (g.form == "contract", g.index), reverse=True)
 
+    def _hosts(self, guests: list[Node], node: Node) -> list[Group]:
+        """The groups that compute what a node's waiting company reads, and accept the node."""
+        bases = {base_of(operand) for guest in guests for operand in guest.all_input_nodes}
+        found = {self.group[base] for base in bases if base in self.group}
+        return sorted((g for g in found if self._accepts(g, node)), key=lambda g: -g.index)
+
     def _companions(self, node: Node) -> set[Group]:
         """The groups of other column reductions of what a column reduction reads.
 
@@ -283,9 +291,8 @@ class _Builder:
             return False
         if any(group in other.before for other in needs):
             return False
-        if not self._reads_in_step([*group.nodes, *taken]):
-            return False
-        return _count_operands([*group.nodes, *taken]) <= MOST_OPERANDS
+        together = [*group.nodes, *taken]
+        return self._reads_in_step(together) and self._is_small(together)
 
     def _reads_in_step(self, nodes: list[Node]) -> bool:
         """Whether a kernel reads of what it overwrites only the element that it is about to."""
@@ -328,7 +335,7 @@ class _Builder:
             all(self._accepts(host, node) for node in guest.nodes)
             and all(self._comes_along(operand, reader) for operand, reader in reads)
             and self._reads_in_step(guest.nodes + host.nodes)
-            and _count_operands(guest.nodes + host.nodes) <= MOST_OPERANDS
+            and self._is_small(guest.nodes + host.nodes)
         )
 
     # --- what a group accepts --------------------------------------------------------------------
@@ -339,7 +346,7 @@ class _Builder:
         if group.forward != (node in self.forward):
             return False
         if kind_of(node) is Kind.REDUCE:
-            return group.form == "reduce" or self._accepts_rows(group, node)
+            return self._accepts_rows(group, node)
         if kind_of(node) not in _POINTWISE and op_name(node) not in _CAN_WAIT:
             return False
         if group.form == "reduce":
@@ -348,8 +355,10 @@ class _Builder:
 
     def _accepts_rows(self, group: Group, node: Node) -> bool:
         """Whether a row reduction fits a group's rows; column reductions come as companions."""
+        if not is_row_reduction(node):
+            return group.form == "reduce"
         source = source_of(node)
-        if group.form not in ("map", "rows") or not is_row_reduction(node):
+        if group.form not in ("map", "rows"):
             return False
         if type_of(source).shape != group.shape or not is_row_major(group):
             return False
@@ -376,6 +385,16 @@ class _Builder:
             return not inner  # reads elsewhere than it writes
         return all(in_place(o, node) or type_of(o).shape in group.row_shapes for o in inner)
 
+    def _is_small(self, nodes: list[Node]) -> bool:
+        """Whether a kernel of these nodes stays within its bounds of nodes and of operands."""
+        if len(nodes) > MOST_NODES:
+            return False
+        inside = set(nodes)
+        outside = {base_of(o) for n in nodes for o in n.all_input_nodes} - inside
+        written = [n for n in nodes if n in self.yielded or not inside.issuperset(self.readers[n])]
+        stored = sum(kind_of(n) is not Kind.UPDATE for n in written)
+        return len(outside) + stored <= MOST_OPERANDS
+
     def _order(self, group: Group, needs: Iterable[Group]) -> None:
         earlier = set(needs)
         for other in needs:
@@ -395,12 +414,6 @@ class _Builder:
             ordered.append(ready)
             done.add(ready)
         return _gathered(self.graph, ordered)
-
-
-def _count_operands(nodes: list[Node]) -> int:
-    """How many values a kernel reads and, at most, writes."""
-    outside = {base_of(o) for n in nodes for o in n.all_input_nodes} - set(nodes)
-    return len(outside) + len(nodes)
 
 
 def _gathered(graph: Graph, ordered: list[Group]) -> Graph:

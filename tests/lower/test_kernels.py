@@ -185,7 +185,8 @@ def test_rows_and_indices(tmp_path: Path) -> None:
 %v: f32[3x4x1] = sum(%q, (2,), True)
 %r: f32[3x4x1] = rsqrt(%v)
 %o: f32[3x4x24] = mul(%p, %r)
-%b: f32[5x24] = scatter_rows(%o, %i, 5)
+%j: i32[18] = invert_index(%i, 5)
+%b: f32[5x24] = sum_rows(%o, %j)
 %c: f32[3x9x24] = cat((%o, %p, %c0), 1)
 %d: f32[3x10x27] = pad(%c, (0, 1, 2), (0, 0, 1), 3.0)
 return loss=None, outputs=(%b, %d), gradients={}, updates=()
@@ -265,8 +266,8 @@ def test_binary_ops_of_whole_numbers(kind: str, tmp_path: Path) -> None:
     size = len(pairs)
     lines = [f"%x: {kind}[{size}] = input('x')", f"%y: {kind}[{size}] = input('y')"]
     names = [*COMPARE, "maximum", "minimum", "bitand", "bitor", "bitxor"]
-    for name in names:
-        lines.append(f"%{name}_: {'bool' if name in COMPARE else kind}[{size}] = {name}(%x, %y)")
+    results = {name: "bool" if name in COMPARE else kind for name in names}
+    lines += [f"%{name}_: {made}[{size}] = {name}(%x, %y)" for name, made in results.items()]
     outputs = ", ".join(f"%{name}_" for name in names)
     graph = parse(
         "\n".join(lines) + f"\nreturn loss=None, outputs=({outputs}), gradients={{}}, updates=()"

@@ -52,6 +52,13 @@ _CASES = {
         ),
         ["amax sub exp sum div"],
     ),
+    "rows of a sum over columns": (
+        (
+            "%y: f32[8x8x64] = reshape(%x, (8, 8, 64))\n%s: f32[8x64] = sum(%y, (1,), False)\n"
+            "%h: f32[8x64] = mul(%s, 0.5)\n%r: f32[8x1] = amax(%h, (1,), True)"
+        ),
+        ["sum mul", "amax"],
+    ),
     "a weight that is computed": (
         "%s: f32[64x64] = mul(%w, 2.0)\n%r: f32[64x64] = matmul(%x, %s)",
         ["mul matmul"],

@@ -9,7 +9,7 @@ from pockengine.ir.ops import OPS, Kind
 from pockengine.ir.types import TensorType
 from pockengine.passes.simplify_rules.table import Emitter
 
-_MADE_OF_NOTHING = {"sum": 0, "prod": 1, "scatter_rows": 0}
+_MADE_OF_NOTHING = {"sum": 0, "prod": 1, "invert_index": 0, "sum_rows": 0}
 
 
 def without_elements(
