@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.fx import Graph
 from torch.utils import _pytree as pytree
 
-from pockengine.compile import prepare
 from pockengine.frontend.capture import capture
 from pockengine.ir.graph import name_of, outputs_of, placeholders, type_of
 from pockengine.ir.interpret import interpret
@@ -19,7 +18,7 @@ from pockengine.optimizer import CORRECTION, state_name
 from pockengine.passes.fold_constants import fold_constants
 from tests.eager import as_dtype, call, inside
 from tests.oracles import Example, autograd, doubles
-from tests.spine import Case, train_in_pytorch
+from tests.spine import Case, prepared, train_in_pytorch
 
 TOLERANCE = 1e-9
 """Relative, of a tensor's norm in float64: sums in another order over some 60 layers."""
@@ -98,14 +97,7 @@ class PassOracle:
 def checked_passes(case: Case) -> PassOracle:
     """The oracle, having seen every graph that a compilation of the case makes."""
     oracle = PassOracle(case)
-    prepare(
-        case.model,
-        case.batches[0],
-        loss=case.loss,
-        optimizer=case.optimizer,
-        scheme=case.scheme,
-        observe=oracle,
-    )
+    prepared(case, oracle)
     return oracle
 
 

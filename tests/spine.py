@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import pockengine as pe
+from pockengine.compile import Observer, Prepared, prepare
 from pockengine.frontend.losses import Loss
 from pockengine.optimizer import SGD, AdamW, Optimizer
 from pockengine.scheme import Rule, Scheme, channel_axes
@@ -113,6 +114,18 @@ def compiled_trainer(case: Case, threads: int = 1) -> pe.Trainer:
         optimizer=case.optimizer,
         scheme=case.scheme,
         threads=threads,
+    )
+
+
+def prepared(case: Case, observe: Observer | None = None) -> Prepared:
+    """A case ahead of code generation."""
+    return prepare(
+        case.model,
+        case.batches[0],
+        loss=case.loss,
+        optimizer=case.optimizer,
+        scheme=case.scheme,
+        observe=observe,
     )
 
 
