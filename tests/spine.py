@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import pockengine as pe
+from pockengine.compile import Observer, Prepared, prepare
 from pockengine.frontend.losses import Loss
 from pockengine.optimizer import SGD, AdamW, Optimizer
 from pockengine.scheme import Rule, Scheme, channel_axes
@@ -116,6 +117,18 @@ def compiled_trainer(case: Case, threads: int = 1) -> pe.Trainer:
     )
 
 
+def prepared(case: Case, observe: Observer | None = None) -> Prepared:
+    """A case ahead of code generation."""
+    return prepare(
+        case.model,
+        case.batches[0],
+        loss=case.loss,
+        optimizer=case.optimizer,
+        scheme=case.scheme,
+        observe=observe,
+    )
+
+
 def train(case: Case, threads: int = 1) -> CompiledRun:
     """Compile a case and take a step with each batch."""
     with compiled_trainer(case, threads) as trainer:
@@ -202,10 +215,11 @@ def _touched(case: Case, run: CompiledRun) -> Iterator[str]:
     """What changed although the scheme does not update it."""
     resolved = case.scheme.resolve(case.model)
     channels = resolved.channels(case.model)
+    updated = {case.model.get_parameter(name).data_ptr() for name in resolved}  # by any name
     for name, before in case.model.state_dict().items():
         after = run.state[name]
         if name in channels:
             if not outside_unchanged(before, after, channels[name]):
                 yield f"{name} changed outside of its slice"
-        elif name not in resolved and not torch.equal(before, after):
+        elif before.data_ptr() not in updated and not torch.equal(before, after):
             yield f"{name} is frozen, yet changed"

@@ -117,6 +117,44 @@ def test_threads_agree() -> None:
     assert states[0] == states[1] == states[2]
 
 
+class _Words(nn.Module):
+    """Words to classes; ``tied``: to words, by the same table."""
+
+    def __init__(self, *, tied: bool) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(3000, 24), nn.Linear(24, 3000 if tied else 3)
+        if tied:
+            self.head.weight = self.table.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, L) -> (N, classes)."""
+        return self.head(self.table(x).tanh().mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(("optimizer", "rate"), _OPTIMIZERS)
+def test_a_table_has_no_dense_gradient(
+    optimizer: pe.SGD | pe.AdamW, rate: float, *, tied: bool
+) -> None:
+    """The arena is smaller than the table; numbers are PyTorch's, bits the same on two threads."""
+    torch.manual_seed(0)
+    model = _Words(tied=tied).eval()
+    x, y = torch.randint(0, 3000, (2, 9)), torch.tensor([2, 0])
+    x[:, 4:] = 7
+    options: dict[str, Any] = {"loss": "cross_entropy", "optimizer": optimizer}
+    full, states = pe.Scheme.full(), []
+    for threads in (1, 2):
+        with pe.compile(model, (x, y), **options, threads=threads) as trainer:
+            assert trainer.plan.arena_bytes < model.table.weight.nbytes
+            losses = [trainer.step(x, y, lr=rate) for _ in range(4)]
+            states.append(trainer.state_dict())
+    wanted = train_eagerly(
+        model, [(x, y)] * 4, loss="cross_entropy", optimizer=optimizer, lr=rate, scheme=full
+    )
+    assert losses == pytest.approx(wanted.losses, rel=LOSS_TOLERANCE)
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 def test_second_scheme_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """With all kernels cached, a scheme is compiled without a compiler or any other process."""
     model, batch, loss = _mlp()

@@ -28,7 +28,7 @@ from pockengine.runtime.encoding import encode
 from pockengine.runtime.engine import Engine
 from pockengine.trainer import Program
 from tests.models import MODELS, SCHEMES, small_case
-from tests.spine import Case, compiled_trainer
+from tests.spine import Case, compiled_trainer, prepared
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +93,7 @@ def test_regions_are_used_to_the_byte(model: str) -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_arena_is_near_its_bound(model: str, scheme: str) -> None:
     """Offsets need at most 5 % more than the bytes live at the worst moment."""
-    plan = compiled_trainer(small_case(model, scheme, "sgd")).plan
+    plan = prepared(small_case(model, scheme, "sgd")).plan
     assert plan.arena_bytes <= 1.05 * plan.lower_bound_bytes
 
 

@@ -24,7 +24,7 @@ from tvm import tirx
 from pockengine.lower.cache import KernelCache
 from pockengine.lower.cache import load as mapped
 from pockengine.lower.codegen import compile_blob
-from pockengine.lower.contraction import Contraction, Left, Right, contraction
+from pockengine.lower.contraction import contraction
 from pockengine.lower.features import host_target
 from pockengine.lower.nest import (
     Expr,
@@ -41,6 +41,7 @@ from pockengine.lower.nest import (
     store,
     zeros,
 )
+from pockengine.lower.summed import Contraction, Left, Right
 from pockengine.lower.tiles import tile_parameters
 
 TARGET = host_target()

@@ -36,7 +36,7 @@ class Kind(Enum):
     UPDATE = "update"  # writes a parameter or state
 
 
-ALONE = frozenset("scatter_rows last_places sort_places cumsum cumprod pack_bits cat".split())
+ALONE = frozenset("invert_index last_places sort_places cumsum cumprod pack_bits cat".split())
 """Ops whose kernels hold nothing else."""
 
 
@@ -389,11 +389,31 @@ def take_rows(table: Tensor, index: Tensor) -> Tensor:
 
 
 @_op(Kind.INDEX)
-def scatter_rows(rows: Tensor, index: Tensor, count: int) -> Tensor:
-    """Sum rows (index.shape + (D,)) into a (count, D) table; duplicates add in index order."""
+def invert_index(index: Tensor, count: int) -> Tensor:
+    """Where each of the values 0 .. count occurs in an index of N values: (count + 1 + N,), int32.
+
+    The first ``count`` + 1 numbers say where a value's places begin among the N that follow, which
+    are the index's flat positions, grouped by value and in order (a matrix in CSR form).
+    """
+    flat = index.reshape(-1)
+    starts = torch.zeros(count + 1, dtype=torch.int64, device=index.device)
+    starts = starts.index_add(0, flat.to(torch.int64) + 1, torch.ones_like(flat, dtype=torch.int64))
+    places = torch.argsort(flat, stable=True)
+    return torch.cat((starts.cumsum(0), places)).to(torch.int32)
+
+
+@_op(Kind.INDEX)
+def sum_rows(rows: Tensor, inverse: Tensor) -> Tensor:
+    """Sum rows (index.shape + (D,)) into a table (count, D) by the index's inverse.
+
+    Rows of one place add in the index's order, from zero; a place that is not in the index is zero.
+    """
     flat = rows.reshape(-1, rows.shape[-1])
+    count = inverse.shape[0] - 1 - flat.shape[0]
+    numbers = torch.arange(flat.shape[0], dtype=torch.int32, device=inverse.device)
+    index = torch.searchsorted(inverse[1 : count + 1].contiguous(), numbers, right=True)
     table = torch.zeros((count, rows.shape[-1]), dtype=rows.dtype, device=rows.device)
-    return table.index_add(0, index.reshape(-1), flat)
+    return table.index_add(0, index, flat[inverse[count + 1 :].to(torch.int64)])
 
 
 @_op(Kind.INDEX)

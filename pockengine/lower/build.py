@@ -17,8 +17,9 @@ from pockengine.lower.cat_kernel import cat_body
 from pockengine.lower.codegen import compile_blob, compile_function
 from pockengine.lower.contract_kernel import contract_body
 from pockengine.lower.elementwise import STORED
+from pockengine.lower.invert_kernel import invert_body
 from pockengine.lower.kernel import form_of, stored_outputs
-from pockengine.lower.map_kernel import map_body, pack_body, scatter_body
+from pockengine.lower.map_kernel import map_body, pack_body
 from pockengine.lower.nest import Buffer
 from pockengine.lower.order_kernels import last_places_body, scan_body, sort_body
 from pockengine.lower.pool_kernel import pool_body
@@ -35,7 +36,7 @@ _BY_LANES: dict[str, Callable[[Graph, Mapping[Node, Buffer], int], Work]] = {
     "rows": rows_body,
     "reduce": reduce_body,
     "pack_bits": pack_body,
-    "scatter_rows": scatter_body,
+    "invert_index": invert_body,
     "cat": cat_body,
     "cumsum": scan_body,
     "cumprod": scan_body,

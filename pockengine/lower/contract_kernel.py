@@ -10,7 +10,7 @@ from tvm import tirx
 
 from pockengine.ir.graph import calls
 from pockengine.ir.verify import base_of
-from pockengine.lower.contraction import Contraction, Left, Right, contraction
+from pockengine.lower.contraction import contraction
 from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.map_kernel import pieces
 from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, ranges, serial, zeros
@@ -21,8 +21,11 @@ from pockengine.lower.products import (
     packs_left,
     products,
     reads_in_place,
+    rows_adjacent,
+    rows_dense,
     runs_along_steps,
 )
+from pockengine.lower.summed import Contraction, Left, Right
 from pockengine.lower.tiles import TileParameters
 from pockengine.lower.values import Index, Values
 from pockengine.lower.work import Work
@@ -138,6 +141,8 @@ def _contraction(
             base=lambda batch, row: _expr(product.left_row(split_inline, batch, row)),
             offset=lambda steps: _expr(product.left_step(steps)),
             packed=packs_left(graph, product, tiles),
+            dense=rows_dense(product),
+            adjacent=rows_adjacent(product),
         ),
         right=Right(value=right, direct=direct, along_reduction=along and not direct),
         store=tail.store,

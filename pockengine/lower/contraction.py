@@ -12,7 +12,7 @@ copy of ``left``; long reductions are cut into chunks that accumulate in a scrat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm import sym, tirx
@@ -28,6 +28,7 @@ from pockengine.lower.nest import (
     const,
     load,
     local,
+    prefetch,
     serial,
     splat,
     store,
@@ -35,97 +36,24 @@ from pockengine.lower.nest import (
     zeros,
 )
 from pockengine.lower.pack import Steps, pack_along_columns, pack_along_reduction
-from pockengine.lower.tiles import Geometry, TileParameters, contraction_geometry
+from pockengine.lower.summed import Contraction
+from pockengine.lower.tiles import Geometry
 
 _LINE = 16  # elements of a cache line
 _LEFT_PADDING = 2  # steps, so that the packed tiles of rows do not all meet the same cache sets
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
-    """The operand whose elements are broadcast: left(b, m, k) = buffer[base(b, m) + offset(k)].
-
-    Attributes:
-        buffer: flat float32 buffer.
-        base: (batch, row) -> element offset; evaluated once per row of a tile.
-        offset: reduction variables -> element offset, common to all rows.
-        packed: rows lie next to each other but steps far apart (a transposed operand): a unit first
-            copies its rows to a scratch of [step][row], which all its panels read.
-    """
-
-    buffer: Buffer
-    base: Callable[[Expr, Expr], Expr]
-    offset: Callable[[Sequence[Expr]], Expr]
-    packed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Right:
-    """The operand that is read as vectors.
-
-    Attributes:
-        value: (batch, reduction variables, column, lanes) -> vector. Its lanes are the columns
-            ``column ..``, or, if ``along_reduction``, the steps ``k[-1] ..`` of one column.
-            ``lanes`` is a power of two up to the vector length; ``column``, or the step, is a
-            multiple of it.
-        direct: ``value`` is a plain load, contiguous in the columns, and is read in place. Else
-            each panel is copied to a scratch once per row block.
-        along_reduction: see ``value``; such a panel is transposed while it is copied.
-    """
-
-    value: Callable[[Expr, Sequence[Expr], Expr, int], Expr]
-    direct: bool = True
-    along_reduction: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contraction:
-    """What is summed and what happens to a sum.
-
-    Attributes:
-        batch: independent products.
-        rows: M.
-        columns: N.
-        reduction: extents of the reduction loops, outer to inner.
-        left: broadcast operand.
-        right: vector operand.
-        store: (batch, row, column, lanes, value) -> statement; gets finished sums of the columns
-            ``column .. column + lanes``, applies the fused elementwise tail and stores.
-        prefetch: (batch, row, column, lanes) -> statements that ask for the memory which ``store``
-            will touch; run before a tile's sums, which hide the wait.
-        row_period: rows within which ``left.base`` has one stride (an image line); 0: all.
-        compact_store: emit ``store`` once per panel vector in a loop over a tile's rows, not for
-            every vector of the tile; for tails of many operations.
-    """
-
-    batch: int
-    rows: int
-    columns: int
-    reduction: tuple[int, ...]
-    left: Left
-    right: Right
-    store: Callable[[Expr, Expr, Expr, int, Expr], Stmt]
-    prefetch: Callable[[Expr, Expr, Expr, int], list[Stmt]] = lambda *_: []
-    row_period: int = 0
-    compact_store: bool = False
-
-    def geometry(self, tiles: TileParameters) -> Geometry:
-        """How it is cut up on a processor; its ``extent`` is the kernel's range."""
-        return contraction_geometry(
-            tiles,
-            batch=self.batch,
-            rows=self.rows,
-            columns=self.columns,
-            reduction=math.prod(self.reduction),
-            packed=not self.right.direct,
-            left_packed=self.left.packed,
-            row_period=self.row_period,
-        )
-
-
 def contraction(work: Contraction, geometry: Geometry, begin: Expr, end: Expr) -> Stmt:
     """Units ``begin .. end`` of ``geometry.extent``; any split of the range gives the same bits."""
-    return serial("unit", end - begin, lambda unit: _Unit(work, geometry, unit).emit(), begin)
+    rows, declare_rows = aligned(
+        "rows",
+        (math.prod(work.reduction) + _LEFT_PADDING) * geometry.block_rows,
+        max((*geometry.panel, *geometry.tail)),
+    )
+    units = serial(
+        "unit", end - begin, lambda unit: _Unit(work, geometry, unit, begin, rows).emit(), begin
+    )
+    return block(*declare_rows, units) if work.left.packed else units
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +72,11 @@ class _Panel:
 class _Unit:
     """Emission of one unit: a row block by a group of panels."""
 
-    def __init__(self, work: Contraction, geometry: Geometry, unit: Expr) -> None:
+    def __init__(
+        self, work: Contraction, geometry: Geometry, unit: Expr, begin: Expr, left_rows: Buffer
+    ) -> None:
         self.work = work
+        self.unit, self.begin, self.left_rows = unit, begin, left_rows
         self.geometry = geometry
         self.analyzer = sym.Analyzer()
         rest, self.block, self.group = unit, const(0), const(0)
@@ -170,9 +101,6 @@ class _Unit:
         self.packed, self.new_packed = self._scratch(
             "packed", geometry.packed_panels * self.panel_elements
         )
-        self.left_rows, self.new_left_rows = self._scratch(
-            "rows", (steps + _LEFT_PADDING) * geometry.block_rows
-        )
         self.first_row = self.block * const(geometry.block_tiles * geometry.row_tile)
 
     def emit(self) -> Stmt:
@@ -182,7 +110,7 @@ class _Unit:
         if not self.geometry.chunk:
             steps = Steps((), const(0), self.work.reduction)
             if self.work.left.packed:
-                self.prologue += [*self.new_left_rows, self._pack_left(steps)]
+                self.prologue.append(self._if_new_rows(self._pack_left(steps)))
             if self.geometry.packed_panels > 1:
                 return block(*self.prologue, *self._multiply_group(steps))
             return block(*self.prologue, *self._panels(lambda panel: self._multiply(panel, steps)))
@@ -196,6 +124,13 @@ class _Unit:
 
     def _scratch(self, name: str, elements: int) -> tuple[Buffer, list[Stmt]]:
         return aligned(name, elements, max((*self.geometry.panel, *self.geometry.tail)))
+
+    def _if_new_rows(self, body: Stmt) -> Stmt:
+        """``body`` unless the unit before had the same rows."""
+        if not self.geometry.columns_first or self.geometry.groups == 1:
+            return body
+        first = tirx.Or(tirx.EQ(self.unit, self.begin), tirx.EQ(self.group, const(0)))
+        return when(first, body)
 
     def _pack_left(self, steps: Steps) -> Stmt:
         """The unit's rows of the left operand, copied to [register tile][step][row]."""
@@ -345,7 +280,10 @@ class _Unit:
             )
             for i, v in cells
         ]
-        accumulate = steps.loops(lambda k, step: self._step(panel, sums, bases, k, step))
+        next_rows = self._next_rows(row, height)
+        accumulate = steps.loops(
+            lambda k, step: block(*next_rows(k), self._step(panel, sums, bases, k, step))
+        )
         if kept:
             finish = [self._keep(panel, row, i, v, load(sums[v], const(i))) for i, v in cells]
         elif self.work.compact_store:
@@ -356,6 +294,23 @@ class _Unit:
             ]
         ahead = [] if kept else self._ahead(panel, row, height)
         return block(*map(allocate, sums), *prologue, *ahead, *start, accumulate, *finish)
+
+    def _next_rows(self, row: Expr, height: int) -> Callable[[tuple[Expr, ...]], list[Stmt]]:
+        """Prefetch, a line each step, of the left rows that the next register tile will read.
+
+        A tile's sums take long enough to hide it, which the processor's own prefetching does not
+        reach: short rows, several at once.
+        """
+        left = self.work.left
+        if left.packed or math.prod(self.work.reduction) < _LINE:
+            return lambda _: []
+        if left.dense:
+            first = left.base(self.batch, row + const(height))
+            return lambda k: [prefetch(left.buffer, first + left.offset(k) * const(height))]
+        if left.adjacent:
+            first = left.base(self.batch, row + const(_LINE))
+            return lambda k: [prefetch(left.buffer, first + left.offset(k))]
+        return lambda _: []
 
     def _ahead(self, panel: _Panel, row: Expr, height: int) -> list[Stmt]:
         """Prefetch of what the tile's tail touches, a cache line at a time."""

@@ -181,7 +181,7 @@ INTEGER_ROWS: dict[str, Row] = {
 }
 BOOL_ROWS: dict[str, Row] = {  # LLVM has no instruction that compares TVM's booleans
     "eq": lambda a, b: tirx.Not(_either(a, b)),
-    "ne": lambda a, b: _either(a, b),
+    "ne": _either,
     "lt": lambda a, b: tirx.And(tirx.Not(a), b),
     "le": lambda a, b: tirx.Or(tirx.Not(a), b),
     "gt": lambda a, b: tirx.And(a, tirx.Not(b)),
@@ -191,7 +191,7 @@ BOOL_ROWS: dict[str, Row] = {  # LLVM has no instruction that compares TVM's boo
     "mul": tirx.And,
     "bitand": tirx.And,
     "bitor": tirx.Or,
-    "bitxor": lambda a, b: _either(a, b),
+    "bitxor": _either,
 }
 ROWS: dict[str, Row] = {
     "add": tirx.Add,

@@ -19,6 +19,7 @@ from pockengine.lower.kernel import Kernel, is_depthwise, is_row_reduction
 from pockengine.lower.loops import passes_of
 
 _ELEMENTWISE = (Kind.MAP, Kind.REDUCE)
+_LOOK_UPS = ("take_rows", "sum_rows")  # each element of the walk, from elsewhere
 
 
 def in_place_pairs(kernel: Kernel, nodes: Sequence[Node]) -> tuple[tuple[Node, Node], ...]:
@@ -132,7 +133,7 @@ def _ancestors(anchors: Sequence[Node], inside: set[Node]) -> frozenset[Node]:
 
 def _keeps_numbers(node: Node, inside: set[Node], domain: int, anchors: Sequence[Node]) -> bool:
     """Whether the row-major number of an element stays the same from what is computed to it."""
-    if node in anchors or kind_of(node) in _ELEMENTWISE or op_name(node) == "take_rows":
+    if node in anchors or kind_of(node) in _ELEMENTWISE or op_name(node) in _LOOK_UPS:
         return True
     computed = base_of(node) in inside and type_of(base_of(node)).size == domain
     return kind_of(node) is Kind.VIEW and (op_name(node) == "reshape" or not computed)

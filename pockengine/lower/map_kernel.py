@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from torch.fx import Graph, Node
 from tvm import tirx
 
 from pockengine.ir.graph import calls, type_of
-from pockengine.lower import elementwise
 from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.loops import BLOCK, PIECE, Walk, map_walk
 from pockengine.lower.nest import (
@@ -21,15 +19,11 @@ from pockengine.lower.nest import (
     bound,
     const,
     held,
-    load,
     serial,
-    store,
 )
 from pockengine.lower.reductions import fold
 from pockengine.lower.values import Index, Values
 from pockengine.lower.work import Work
-
-_SCATTER_VECTORS = 8  # of a tile of table columns: whole cache lines, and work for two threads
 
 
 def split_row(row: Expr, extents: Sequence[int]) -> tuple[list[Stmt], list[Expr]]:
@@ -186,51 +180,3 @@ def _over(loops: Walk, unit: Callable[[Expr], Stmt]) -> Work:
     return Work(
         loops.units, loops.grain, lambda begin, end: serial("unit", end - begin, unit, begin)
     )
-
-
-def scatter_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
-    """Rows summed into a table in index order; the range runs over tiles of the table's columns."""
-    node = stored_outputs(graph)[0]
-    rows: Any = node.args[0]
-    places: Any = node.args[1]
-    count, width = type_of(node).shape
-    shape = type_of(places).shape
-    table = buffers[node]
-    inside = frozenset(calls(graph))
-    tile = min(width, _SCATTER_VECTORS * lanes)
-
-    def clear(start: Expr, extent: int) -> Stmt:
-        def zero(line: Expr, at: Expr, size: int) -> Stmt:
-            nothing = elementwise.constant(0, type_of(node).dtype, size)
-            return store(table, line * const(width) + at, nothing, size)
-
-        return serial("v", count, lambda v: block(*pieces(extent, lanes, partial(zero, v), start)))
-
-    def add(start: Expr, extent: int, number: Expr) -> Stmt:
-        statements, place = split_row(number, shape)
-        values = Values(buffers, inside)
-        index = values.value(places, Index(tuple(place)))
-        row, bind = bound("row", tirx.Cast("int64", index))
-
-        def join(at: Expr, size: int) -> Stmt:
-            terms = Values(buffers, inside)
-            value = terms.value(rows, Index((*place, at), len(shape), size))
-            spot = row * const(width) + at
-            return terms.flushed(store(table, spot, load(table, spot, size) + value, size))
-
-        return block(*statements, values.flushed(bind), *pieces(extent, lanes, join, start))
-
-    def columns(start: Expr, extent: int) -> Stmt:
-        total = type_of(places).size
-        return block(clear(start, extent), serial("i", total, lambda i: add(start, extent, i)))
-
-    def unit(number: Expr) -> Stmt:
-        start, bind = bound("start", number * const(tile))
-        if width % tile == 0:
-            return block(bind, columns(start, tile))
-        last = tirx.EQ(number, const(width // tile))
-        narrow = columns(start, width % tile)
-        return block(bind, tirx.IfThenElse(last, narrow, columns(start, tile)))
-
-    units = -(-width // tile)
-    return Work(units, 1, lambda begin, end: serial("unit", end - begin, unit, begin))

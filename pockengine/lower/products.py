@@ -111,12 +111,33 @@ def packs_left(graph: Graph, product: Product, tiles: TileParameters) -> bool:
     steps = prod(product.reduction)
     if len(product.reduction) > 1 or min(product.rows, product.columns, steps) < _FEW_ROWS:
         return False
-    first, second = (product.left_row(_whole, 0, row) for row in (0, 1))
     spread = product.left_step((1,)) * 4 * steps
     fits = steps * 16 * 4 <= tiles.scratch_bytes
-    if second - first != 1 or spread <= _NEAR * tiles.scratch_bytes or not fits:
+    if not rows_adjacent(product) or spread <= _NEAR * tiles.scratch_bytes or not fits:
         return False
     return _cut(graph, product, tiles, left_packed=False).chunk == 0
+
+
+def rows_adjacent(product: Product) -> bool:
+    """Whether the left operand's rows are neighbours: what follows an element is the next row's."""
+    return product.rows > 1 and _row_distance(product) == 1
+
+
+def rows_dense(product: Product) -> bool:
+    """Whether the left operand's rows lie in one piece each, one behind the other."""
+    *outer, steps = product.reduction
+    return (
+        product.rows > 1
+        and prod(outer) == 1
+        and _row_distance(product) == steps
+        and product.left_step((*(0 for _ in outer), 1)) == 1
+    )
+
+
+def _row_distance(product: Product) -> int:
+    """Elements between the first two rows of the left operand."""
+    first, second = (product.left_row(_whole, 0, row) for row in (0, 1))
+    return int(second - first)
 
 
 def _whole(flat: int, extents: Sequence[int]) -> Place:

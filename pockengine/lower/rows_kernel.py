@@ -42,10 +42,22 @@ class _Rows:
         self.nodes = [n for n in calls(graph) if kind_of(n) is not Kind.VIEW]
         self.inside = frozenset(calls(graph))
         self.stored = stored_outputs(graph)
-        passes = passes_of(calls(graph))
-        self.stage = {node: passes[node] for node in self.nodes}
+        self.stage = self._stages(graph)
         self.last = max(self.stage.values()) + 1
         self.kept = self._kept()
+
+    def _stages(self, graph: Graph) -> dict[Node, int]:
+        """The pass that computes each node; an update waits until no pass reads its target."""
+        passes = passes_of(calls(graph))
+        last = max(passes.values())
+        return {
+            node: passes[node]
+            if kind_of(node) is not Kind.UPDATE
+            else last + 1
+            if self._per_row(node)
+            else last
+            for node in self.nodes
+        }
 
     def _is_row_value(self, node: Node) -> bool:
         """Whether a node has one element a row."""

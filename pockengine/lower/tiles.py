@@ -15,6 +15,10 @@ from typing import Any
 _LATENCY = 4.0
 _PORTS = 2.0
 _TILE_CYCLES = 8.0
+_LINE_CYCLES = (
+    0.25  # a cache line from the second-level cache, where loads mostly overlap with work
+)
+_LINE = 16  # elements of a cache line
 _UNITS = 8  # of work, at least, where the rows suffice
 
 
@@ -97,7 +101,7 @@ class Geometry:
 _AVX512 = TileParameters(
     vector_lanes=16,
     vector_registers=32,
-    row_tile=8,
+    row_tile=12,
     column_vectors=8,
     row_block=64,
     scratch_bytes=1 << 18,
@@ -219,7 +223,7 @@ def contraction_geometry(
         groups=math.ceil(panel_count / group_panels),
         batch=batch,
         chunk=chunk,
-        columns_first=rows > columns or reduction * columns <= tiles.scratch_bytes,
+        columns_first=left_packed or rows > columns or reduction * columns <= tiles.scratch_bytes,
     )
 
 
@@ -278,6 +282,7 @@ def _cycles(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> 
         for panels, wide in ((work.columns // width, vectors), (1, tail)):
             if height and wide:
                 step = max(height * wide / _PORTS, _LATENCY, (height + wide) / _PORTS) + 0.25
+                step += _LINE_CYCLES * (height + wide * tiles.vector_lanes) / _LINE
                 edge = _TILE_CYCLES + height * wide
                 total += count * panels * (work.reduction * step + edge)
     return total

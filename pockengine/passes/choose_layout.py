@@ -175,8 +175,6 @@ _WISHES: dict[str, Callable[[Node, Node, Mapping[Node, Order]], list[Wish]]] = {
 def _result_order(node: Node, wanted: dict[Node, Order]) -> Order | None:
     if op_name(node) in _CONVOLUTION:
         return _CONVOLUTION[op_name(node)][2]
-    if op_name(node) == "scatter_rows":
-        return (0, 1)  # whole rows are added
     if op_name(node) in ("sort_places", "cumsum", "cumprod"):
         return _row_major(node)
     if node in wanted:

@@ -36,8 +36,9 @@ from pockengine.passes.kernel_groups import (
 )
 
 MOST_OPERANDS = 24  # of a group, which leaves room below the runtime's 32
+MOST_NODES = 48  # of a group: its code is unrolled, and its values live in registers
 _POINTWISE = (Kind.MAP, Kind.UPDATE)
-_CAN_WAIT = ("unpack_bits", "take_rows")  # besides elementwise ops
+_CAN_WAIT = ("unpack_bits", "take_rows", "sum_rows")  # besides elementwise ops
 
 
 def fuse(graph: Graph) -> Graph:
@@ -48,12 +49,13 @@ def fuse(graph: Graph) -> Graph:
     become one group). One without such a producer waits and joins its first reader's group; a map
     joins a group that reads it. Values that only feed a column reduction, or only the weight side
     of a contraction, are computed inside it; column reductions of one value become one group. An
-    update waits for every other reader of its target. Views have no group: they are ways to read.
+    update waits for every other reader of its target, and joins only those that read of it the
+    element that they are about to overwrite. Views have no group: they are ways to read.
 
-    Not fused: scatters, bit packing and concatenation stand alone; the backward pass does not join
-    groups of the forward pass, for it would keep more than ``choose_saved`` chose; what row
-    reductions read does not join a contraction whose result is stored anyway; an op whose joining
-    would make two groups wait for each other.
+    Not fused: inverted indices, bit packing and concatenation stand alone; the backward pass does
+    not join groups of the forward pass, for it would keep more than ``choose_saved`` chose; what
+    row reductions read does not join a contraction whose result is stored anyway; an op whose
+    joining would make two groups wait for each other.
 
     Source: PockEngine, section 3 (operator fusion); the acyclicity test is the classical one.
     """
@@ -190,8 +192,8 @@ class _Builder:
         return list(found)
 
     def _is_room(self, node: Node) -> bool:
-        """Whether a kernel of a node and its company has few enough operands."""
-        return _count_operands(self._taken(node)) <= MOST_OPERANDS
+        """Whether a kernel of a node and its company stays within its bounds."""
+        return self._is_small(self._taken(node))
 
     # --- groups ----------------------------------------------------------------------------------
 
@@ -201,9 +203,10 @@ class _Builder:
         self._settle(node)
         taken = self._taken(node)
         needs = self._needs(taken)
-        group = next((g for g in producers if self._fits(g, taken, needs)), None)
         guests = [n for n in taken[:-1] if n in self.waiting]
-        alike = self._share_domain(guests, node) and _count_operands(taken) <= MOST_OPERANDS
+        hosts = [*producers, *self._hosts(guests, node)]
+        group = next((g for g in hosts if self._fits(g, taken, needs)), None)
+        alike = self._share_domain(guests, node) and self._is_small(taken)
         if group is None and guests and (producers or not alike):
             self.place(guests[-1])  # without it, the node may fit
             self.place(node)
@@ -225,7 +228,8 @@ class _Builder:
             self.place(left)
         if kind_of(node) is Kind.UPDATE:
             for reader in self.readers[base_of(node.args[0])]:
-                if reader in self.waiting and reader not in self._taken(node):
+                together = reader in self._taken(node) and self._reads_in_step([node, reader])
+                if reader in self.waiting and not together:
                     self.place(reader)
 
     def _needs(self, taken: list[Node]) -> set[Group]:
@@ -244,6 +248,12 @@ class _Builder:
         if node not in self.waiting:  # it still may wait for the rows that read it
             found = [g for g in found if not self._is_better_in_rows(g, node, bases)]
         return sorted(found, key=lambda g: (g.form == "contract", g.index), reverse=True)
+
+    def _hosts(self, guests: list[Node], node: Node) -> list[Group]:
+        """The groups that compute what a node's waiting company reads, and accept the node."""
+        bases = {base_of(operand) for guest in guests for operand in guest.all_input_nodes}
+        found = {self.group[base] for base in bases if base in self.group}
+        return sorted((g for g in found if self._accepts(g, node)), key=lambda g: -g.index)
 
     def _companions(self, node: Node) -> set[Group]:
         """The groups of other column reductions of what a column reduction reads.
@@ -281,7 +291,22 @@ class _Builder:
             return False
         if any(group in other.before for other in needs):
             return False
-        return _count_operands([*group.nodes, *taken]) <= MOST_OPERANDS
+        together = [*group.nodes, *taken]
+        return self._reads_in_step(together) and self._is_small(together)
+
+    def _reads_in_step(self, nodes: list[Node]) -> bool:
+        """Whether a kernel reads of what it overwrites only the element that it is about to."""
+        targets = {base_of(n.args[0]) for n in nodes if kind_of(n) is Kind.UPDATE}
+        return not targets or all(
+            self._is_in_step(node, operand)
+            for node in nodes
+            for operand in node.all_input_nodes
+            if base_of(operand) in targets
+        )
+
+    def _is_in_step(self, node: Node, operand: Node) -> bool:
+        along = kind_of(node) in _POINTWISE or is_row_reduction(node)
+        return along and node not in self.delayed and keeps_place(operand)
 
     def _absorb(self, guest: Group) -> None:
         """Let a group that reads what a map makes do the map's work as well."""
@@ -309,7 +334,8 @@ class _Builder:
         return (
             all(self._accepts(host, node) for node in guest.nodes)
             and all(self._comes_along(operand, reader) for operand, reader in reads)
-            and _count_operands(guest.nodes + host.nodes) <= MOST_OPERANDS
+            and self._reads_in_step(guest.nodes + host.nodes)
+            and self._is_small(guest.nodes + host.nodes)
         )
 
     # --- what a group accepts --------------------------------------------------------------------
@@ -320,7 +346,7 @@ class _Builder:
         if group.forward != (node in self.forward):
             return False
         if kind_of(node) is Kind.REDUCE:
-            return group.form == "reduce" or self._accepts_rows(group, node)
+            return self._accepts_rows(group, node)
         if kind_of(node) not in _POINTWISE and op_name(node) not in _CAN_WAIT:
             return False
         if group.form == "reduce":
@@ -329,8 +355,10 @@ class _Builder:
 
     def _accepts_rows(self, group: Group, node: Node) -> bool:
         """Whether a row reduction fits a group's rows; column reductions come as companions."""
+        if not is_row_reduction(node):
+            return group.form == "reduce"
         source = source_of(node)
-        if group.form not in ("map", "rows") or not is_row_reduction(node):
+        if group.form not in ("map", "rows"):
             return False
         if type_of(source).shape != group.shape or not is_row_major(group):
             return False
@@ -357,6 +385,16 @@ class _Builder:
             return not inner  # reads elsewhere than it writes
         return all(in_place(o, node) or type_of(o).shape in group.row_shapes for o in inner)
 
+    def _is_small(self, nodes: list[Node]) -> bool:
+        """Whether a kernel of these nodes stays within its bounds of nodes and of operands."""
+        if len(nodes) > MOST_NODES:
+            return False
+        inside = set(nodes)
+        outside = {base_of(o) for n in nodes for o in n.all_input_nodes} - inside
+        written = [n for n in nodes if n in self.yielded or not inside.issuperset(self.readers[n])]
+        stored = sum(kind_of(n) is not Kind.UPDATE for n in written)
+        return len(outside) + stored <= MOST_OPERANDS
+
     def _order(self, group: Group, needs: Iterable[Group]) -> None:
         earlier = set(needs)
         for other in needs:
@@ -376,12 +414,6 @@ class _Builder:
             ordered.append(ready)
             done.add(ready)
         return _gathered(self.graph, ordered)
-
-
-def _count_operands(nodes: list[Node]) -> int:
-    """How many values a kernel reads and, at most, writes."""
-    outside = {base_of(o) for n in nodes for o in n.all_input_nodes} - set(nodes)
-    return len(outside) + len(nodes)
 
 
 def _gathered(graph: Graph, ordered: list[Group]) -> Graph:

@@ -237,13 +237,13 @@ def _weight_grad(to: _Slicer, asked: _Request) -> Node | None:
     return to.emit(asked.node, "conv2d_weight_grad", *pair, *geometry, fewer)
 
 
-def _scatter_rows(to: _Slicer, asked: _Request) -> Node | None:
+def _sum_rows(to: _Slicer, asked: _Request) -> Node | None:
     if asked.axis == 0:
         return None
-    rows, index, count = asked.args
+    rows, inverse = asked.args
     last = len(type_of(rows).shape) - 1
     small = to.slice(rows, last, asked.count)
-    return to.emit(asked.node, "scatter_rows", small, index, count)
+    return to.emit(asked.node, "sum_rows", small, inverse)
 
 
 _RULES: dict[str, _Rule] = {
@@ -255,7 +255,7 @@ _RULES: dict[str, _Rule] = {
     "sum": _sum,
     "matmul": _matmul,
     "conv2d_weight_grad": _weight_grad,
-    "scatter_rows": _scatter_rows,
+    "sum_rows": _sum_rows,
 }
 # their operands are channels, or not aligned with the result from the right
 _STAY = ("batch_norm", "batch_norm_input_grad")

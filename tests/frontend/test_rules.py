@@ -177,7 +177,7 @@ def test_padding_of_an_embedding_gets_no_gradient() -> None:
     ("function", "found"),
     [
         (lambda x: x[x > 0].sum() * x, "value"),
-        (lambda x: x.index_put((x > 0,), x), "by a mask"),
+        (lambda x: x.index_put((x > 0,), x), "mask as index"),
     ],
 )
 def test_form_that_cannot_be_said(function: Callable[[Tensor], Tensor], found: str) -> None:

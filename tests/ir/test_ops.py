@@ -65,7 +65,8 @@ _CALLS = {
     "avg_pool2d": f"f32[2x4x3x3] = avg_pool2d(%image, {_WINDOWS}, True, 0)",
     "avg_pool2d_input_grad": f"f32[2x8x5x6] = avg_pool2d_input_grad(%grad, {_POOLED}, False, 2)",
     "take_rows": "f32[2x3x3] = take_rows(%x, %few)",
-    "scatter_rows": "f32[9x4] = scatter_rows(%rows, %few, 9)",
+    "invert_index": "i32[16] = invert_index(%few, 9)",
+    "sum_rows": "f32[9x4] = sum_rows(%rows, %inverse)",
     "last_places": "i64[9] = last_places(%few, 9)",
     "sort_places": "i64[2x3] = sort_places(%x, 1, True)",
     "cumsum": "f32[2x3] = cumsum(%x, 0)",
@@ -80,6 +81,7 @@ _MORE = """%square: f32[2x2x4x4] = input('square')
 %bits: u8[2x3] = input('bits')
 %scalar: i64[] = input('scalar')
 %taps: u8[2x8x3x3] = input('taps')
+%inverse: i32[16] = input('inverse')
 """
 
 
@@ -94,6 +96,7 @@ def _inputs() -> dict[str, torch.Tensor]:
             else torch.randint(0, 2, wanted.shape)
         )
         found[node.name] = random.to(wanted.dtype.torch)
+    found["inverse"] = OPS["invert_index"].reference(found["few"], 9)
     return found
 
 
@@ -170,7 +173,9 @@ def test_rows() -> None:
     rows = OPS["take_rows"].reference(table, index)
     grad = torch.randn_like(rows)
     rows.backward(grad)
-    torch.testing.assert_close(OPS["scatter_rows"].reference(grad, index, 5), table.grad)
+    inverse = OPS["invert_index"].reference(index, 5)
+    assert inverse.tolist() == [0, 1, 1, 2, 2, 4, 1, 3, 0, 2]
+    torch.testing.assert_close(OPS["sum_rows"].reference(grad, inverse), table.grad)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from tvm import tirx
 
 from pockengine.lower.codegen import compile_function
-from pockengine.lower.contraction import Contraction, Left, Right, contraction
+from pockengine.lower.contraction import contraction
 from pockengine.lower.features import host_target
 from pockengine.lower.nest import Expr, Stmt, const, kernel, load, operand, ranges, store
+from pockengine.lower.summed import Contraction, Left, Right
 from pockengine.lower.tiles import TileParameters, contraction_geometry, tile_parameters
 from tests.lower.harness import built
 

@@ -185,7 +185,8 @@ def test_rows_and_indices(tmp_path: Path) -> None:
 %v: f32[3x4x1] = sum(%q, (2,), True)
 %r: f32[3x4x1] = rsqrt(%v)
 %o: f32[3x4x24] = mul(%p, %r)
-%b: f32[5x24] = scatter_rows(%o, %i, 5)
+%j: i32[18] = invert_index(%i, 5)
+%b: f32[5x24] = sum_rows(%o, %j)
 %c: f32[3x9x24] = cat((%o, %p, %c0), 1)
 %d: f32[3x10x27] = pad(%c, (0, 1, 2), (0, 0, 1), 3.0)
 return loss=None, outputs=(%b, %d), gradients={}, updates=()
@@ -233,3 +234,56 @@ def test_weight_gradient_of_many_samples(tmp_path: Path, steps: int) -> None:
 return loss=None, outputs=(%y,), gradients={{}}, updates=()
 """)
     assert check_kernels(fuse(graph), _values(graph), tmp_path) == 1
+
+
+def test_an_update_waits_for_later_passes(tmp_path: Path) -> None:
+    """A row whose second pass reads a parameter again overwrites it in that pass."""
+    graph = parse("""
+%w: f32[3x37] = param('w')
+%c: f32[3x1] = param('c')
+%m: f32[3x1] = amax(%w, (1,), True)
+%d: f32[3x37] = sub(%w, %m)
+%e: f32[3x37] = mul(%d, %c)
+%s: f32[3x1] = sum(%e, (1,), True)
+%y: f32[3x37] = add(%e, %s)
+%n: f32[3x37] = mul(%d, 0.5)
+%k: f32[3x1] = mul(%m, 0.5)
+%u: f32[3x37] = update(%w, %n)
+%v: f32[3x1] = update(%c, %k)
+return loss=None, outputs=(%y,), gradients={}, updates=(%u, %v)
+""")
+    for node in calls(graph):
+        set_group(node, 0)
+    assert check_kernels(graph, _values(graph), tmp_path) == 1
+
+
+@pytest.mark.parametrize("kind", ["bool", "u8", "i8", "i32"])
+def test_binary_ops_of_whole_numbers(kind: str, tmp_path: Path) -> None:
+    """Booleans, bytes and integers, zero and the smallest and largest among them."""
+    limits = {"bool": (0, 1), "u8": (0, 1, 7, 255), "i8": (-128, -1, 0, 127)}.get(kind, (-5, 0, 9))
+    dtype = {"bool": torch.bool, "u8": torch.uint8, "i8": torch.int8, "i32": torch.int32}[kind]
+    pairs = torch.cartesian_prod(torch.tensor(limits), torch.tensor(limits)).to(dtype)
+    size = len(pairs)
+    lines = [f"%x: {kind}[{size}] = input('x')", f"%y: {kind}[{size}] = input('y')"]
+    names = [*COMPARE, "maximum", "minimum", "bitand", "bitor", "bitxor"]
+    results = {name: "bool" if name in COMPARE else kind for name in names}
+    lines += [f"%{name}_: {made}[{size}] = {name}(%x, %y)" for name, made in results.items()]
+    outputs = ", ".join(f"%{name}_" for name in names)
+    graph = parse(
+        "\n".join(lines) + f"\nreturn loss=None, outputs=({outputs}), gradients={{}}, updates=()"
+    )
+    check_kernels(fuse(graph), {"x": pairs[:, 0], "y": pairs[:, 1]}, tmp_path)
+
+
+def test_nothing(tmp_path: Path) -> None:
+    """Values without elements, along any axis, are written nowhere."""
+    graph = parse("""
+%x: f32[2x0x3] = input('x')
+%w: f32[3x4] = input('w')
+%a: f32[2x0x3] = exp(%x)
+%b: f32[0x3] = reshape(%a, (0, 3))
+%c: f32[0x4] = matmul(%b, %w)
+%d: f32[2x0] = sum(%x, (2,), False)
+return loss=None, outputs=(%a, %c, %d), gradients={}, updates=()
+""")
+    check_kernels(fuse(graph), _values(graph), tmp_path)

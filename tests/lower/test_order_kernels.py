@@ -69,7 +69,7 @@ def test_last_places_and_single_elements(tmp_path: Path) -> None:
         "%m: bool[40x1] = input('m')\n"
         "%a: i64[40] = last_places(%i, 40)\n%b: f32[5x7x1] = take_rows(%t, %i)\n"
         "%c: i64[5x7x1] = take_rows(%n, %i)\n%d: bool[5x7x1] = take_rows(%m, %i)\n"
-        "%e: i64[40x1] = scatter_rows(%c, %i, 40)",
+        "%v: i32[76] = invert_index(%i, 40)\n%e: i64[40x1] = sum_rows(%c, %v)",
         "%a, %b, %c, %d, %e",
         {
             "i": torch.randint(0, 40, (5, 7)),

@@ -52,6 +52,13 @@ _CASES = {
         ),
         ["amax sub exp sum div"],
     ),
+    "rows of a sum over columns": (
+        (
+            "%y: f32[8x8x64] = reshape(%x, (8, 8, 64))\n%s: f32[8x64] = sum(%y, (1,), False)\n"
+            "%h: f32[8x64] = mul(%s, 0.5)\n%r: f32[8x1] = amax(%h, (1,), True)"
+        ),
+        ["sum mul", "amax"],
+    ),
     "a weight that is computed": (
         "%s: f32[64x64] = mul(%w, 2.0)\n%r: f32[64x64] = matmul(%x, %s)",
         ["mul matmul"],
@@ -78,6 +85,14 @@ _CASES = {
             "%t: f32[64] = sum(%p, (0,), False)\n%r: f32[64] = add(%s, %t)"
         ),
         ["sum mul sum add"],
+    ),
+    "column sums that need each other": (
+        (
+            "%m: f32[1x64] = sum(%x, (0,), True)\n%d: f32[64x64] = sub(%x, %m)\n"
+            "%p: f32[64x64] = mul(%d, %d)\n%s: f32[64] = sum(%p, (0,), False)\n"
+            "%u: f32[64] = reshape(%m, (64,))\n%r: f32[64] = add(%s, %u)"
+        ),
+        ["sum", "sub mul sum add"],
     ),
     "rows take what they read": (
         (
@@ -149,6 +164,27 @@ def test_an_update_follows_the_readers_of_its_target() -> None:
         for reader in target.users:
             if kind_of(reader) is not Kind.VIEW:
                 assert (group_of(reader) or 0) <= (group_of(update) or 0)
+
+
+@pytest.mark.parametrize(
+    ("read", "wanted"),
+    [
+        ("%g: f32[64x64] = matmul(%x, %w)", ["matmul mul sub", "update"]),
+        (
+            "%t: f32[64x64] = permute(%w, (1, 0))\n%g: f32[64x64] = mul(%x, %t)",
+            ["mul", "mul sub update"],
+        ),
+        ("%g: f32[64x64] = mul(%x, %w)", ["mul mul sub update"]),
+    ],
+)
+def test_what_is_overwritten_is_read_element_by_element(read: str, wanted: list[str]) -> None:
+    """A kernel does not overwrite what its other elements still need."""
+    graph = parse(
+        f"{_HEAD}{read}\n%h: f32[64x64] = mul(%g, 0.1)\n%n: f32[64x64] = sub(%w, %h)\n"
+        "%u: f32[64x64] = update(%w, %n)\n"
+        "return loss=None, outputs=(), gradients={}, updates=(%u,)"
+    )
+    assert _groups(fuse(graph)) == wanted
 
 
 def test_an_encoder_layer_has_few_kernels() -> None:

@@ -146,6 +146,15 @@ _RULES = {
         "%a: f32[2x1] = sum(%y, (1,), True)\n%r: f32[] = sum(%a, (0, 1), False)",
         "sum",
     ),
+    "what is made of nothing": (
+        (
+            "%a: f32[2x0] = slice(%x, 1, 0, 0)\n%b: f32[0x3] = slice(%y, 0, 0, 0)\n"
+            "%c: f32[2x3] = matmul(%a, %b)\n%d: f32[2x3] = cat((%a, %c), 1)\n"
+            "%e: f32[2x3] = pad(%a, (0, 0), (0, 3), 2.0)\n%f: f32[2x3] = add(%d, %e)\n"
+            "%r: f32[2x3] = mul(%f, %x)"
+        ),
+        "mul",
+    ),
     "a kept axis that is dropped": (
         "%a: f32[2x1] = sum(%y, (1,), True)\n%r: f32[2] = reshape(%a, (2,))",
         "sum",

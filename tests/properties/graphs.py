@@ -217,7 +217,8 @@ def _rows(to: Builder, x: Node) -> None:
         if prod(type_of(index).shape) * shape[1] <= MOST_ELEMENTS:
             to.add("take_rows", x, index, exact=True)
     elif len(shape) == 3:
-        to.add("scatter_rows", x, to.input(shape[:2], DType.I64), 3)
+        inverse = emit(to.graph, "invert_index", to.input(shape[:2], DType.I64), 3)
+        to.add("sum_rows", x, inverse)
 
 
 STEPS: dict[str, Callable[[Builder, Node], None]] = {

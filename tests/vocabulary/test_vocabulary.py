@@ -88,7 +88,7 @@ def test_training_of_attention() -> None:
     [
         (lambda x: x[x > 0].sum() * x, "value"),
         (lambda x: torch.scatter_reduce(x, 0, torch.tensor([0]), x, "amax"), "by amax"),
-        (lambda x: x.index_put((x > 0,), x), "by a mask"),
+        (lambda x: x.index_put((x > 0,), x), "mask as index"),
     ],
 )
 def test_form_that_cannot_be_said(function: object, found: str) -> None:

@@ -122,11 +122,16 @@ def take(to: Legalizer, x: Node, number: Node, axes: int) -> Node:
     return to.reshape(rows, (*type_of(number).shape, *type_of(x).shape[axes:]))
 
 
+def add_rows(to: Legalizer, rows: Node, number: Node, count: int) -> Node:
+    """Rows summed into a table of ``count`` rows, at the places of an index."""
+    return to.emit("sum_rows", rows, to.emit("invert_index", number, count))
+
+
 def sum_into(to: Legalizer, rows: Node, number: Node, shape: tuple[int, ...], axes: int) -> Node:
     """Zeros of a shape, with rows added at numbers in its first ``axes`` axes."""
     width = prod(shape[axes:])
     flat = to.reshape(rows, (*type_of(number).shape, width))
-    total = to.emit("scatter_rows", flat, number, prod(shape[:axes]))
+    total = add_rows(to, flat, number, prod(shape[:axes]))
     return to.reshape(total, shape)
 
 

@@ -48,7 +48,7 @@ def _start(to: Legalizer, shape: Sequence[int], strides: Sequence[int], offset: 
         NotImplementedError: the tensor is not contiguous, or the view reaches out of it.
     """
     source: Tensor = to.node.args[0].meta["val"]  # type: ignore[union-attr]
-    ahead = source.storage_offset()
+    ahead = int(source.storage_offset())
     start = (ahead if offset is None else offset) - ahead
     steps = zip(shape, strides, strict=True)
     last = start + sum((extent - 1) * stride for extent, stride in steps)

@@ -1,0 +1,99 @@
+"""What a contraction sums: its two operands, its loops, what happens to a sum.
+
+out[b, m, n] = sum over k of left(b, m, k) * right(b, k, n)        float32
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pockengine.lower.nest import Buffer, Expr, Stmt
+from pockengine.lower.tiles import Geometry, TileParameters, contraction_geometry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """The operand whose elements are broadcast: left(b, m, k) = buffer[base(b, m) + offset(k)].
+
+    Attributes:
+        buffer: flat float32 buffer.
+        base: (batch, row) -> element offset; evaluated once per row of a tile.
+        offset: reduction variables -> element offset, common to all rows.
+        packed: rows lie next to each other but steps far apart (a transposed operand): a unit first
+            copies its rows to a scratch of [step][row], which all its panels read.
+        dense: each row lies in one piece, the next behind it.
+        adjacent: rows lie next to each other, as for ``packed``.
+    """
+
+    buffer: Buffer
+    base: Callable[[Expr, Expr], Expr]
+    offset: Callable[[Sequence[Expr]], Expr]
+    packed: bool = False
+    dense: bool = False
+    adjacent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Right:
+    """The operand that is read as vectors.
+
+    Attributes:
+        value: (batch, reduction variables, column, lanes) -> vector. Its lanes are the columns
+            ``column ..``, or, if ``along_reduction``, the steps ``k[-1] ..`` of one column.
+            ``lanes`` is a power of two up to the vector length; ``column``, or the step, is a
+            multiple of it.
+        direct: ``value`` is a plain load, contiguous in the columns, and is read in place. Else
+            each panel is copied to a scratch once per row block.
+        along_reduction: see ``value``; such a panel is transposed while it is copied.
+    """
+
+    value: Callable[[Expr, Sequence[Expr], Expr, int], Expr]
+    direct: bool = True
+    along_reduction: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contraction:
+    """What is summed and what happens to a sum.
+
+    Attributes:
+        batch: independent products.
+        rows: M.
+        columns: N.
+        reduction: extents of the reduction loops, outer to inner.
+        left: broadcast operand.
+        right: vector operand.
+        store: (batch, row, column, lanes, value) -> statement; gets finished sums of the columns
+            ``column .. column + lanes``, applies the fused elementwise tail and stores.
+        prefetch: (batch, row, column, lanes) -> statements that ask for the memory which ``store``
+            will touch; run before a tile's sums, which hide the wait.
+        row_period: rows within which ``left.base`` has one stride (an image line); 0: all.
+        compact_store: emit ``store`` once per panel vector in a loop over a tile's rows, not for
+            every vector of the tile; for tails of many operations.
+    """
+
+    batch: int
+    rows: int
+    columns: int
+    reduction: tuple[int, ...]
+    left: Left
+    right: Right
+    store: Callable[[Expr, Expr, Expr, int, Expr], Stmt]
+    prefetch: Callable[[Expr, Expr, Expr, int], list[Stmt]] = lambda *_: []
+    row_period: int = 0
+    compact_store: bool = False
+
+    def geometry(self, tiles: TileParameters) -> Geometry:
+        """How it is cut up on a processor; its ``extent`` is the kernel's range."""
+        return contraction_geometry(
+            tiles,
+            batch=self.batch,
+            rows=self.rows,
+            columns=self.columns,
+            reduction=math.prod(self.reduction),
+            packed=not self.right.direct,
+            left_packed=self.left.packed,
+            row_period=self.row_period,
+        )
