@@ -38,6 +38,7 @@ _CONVOLUTION: dict[str, tuple[Order, Order | None, Order]] = {
     "avg_pool2d": (_ACTIVATION, None, _ACTIVATION),
     "avg_pool2d_input_grad": (_ACTIVATION, None, _ACTIVATION),
 }
+_VECTOR = 4  # channels, the fewest that are read together
 _FOLLOWS = (Kind.MAP, Kind.MOVE)
 
 
@@ -46,20 +47,21 @@ def choose_layout(graph: Graph, orders: Mapping[str, Order] | None = None) -> Gr
 
     A value's order is what its readers want, told backwards through elementwise ops and permutes;
     where nobody cares it follows its operands. A reshape that its source's order forbids, and
-    a convolution's activation that is not channels-last, get an explicit ``copy``.
+    a convolution's activation that is not channels-last, get an explicit ``copy``; but pictures of
+    a few channels are read as they lie.
 
     before::
 
-        %x: f32[2x3x8x8] = input('x')
-        %w: f32[4x3x1x1] = param('w')
+        %x: f32[2x6x8x8] = input('x')
+        %w: f32[4x6x1x1] = param('w')
         %conv2d: f32[2x4x8x8] = conv2d(%x, %w, (1, 1), (0, 0, 0, 0), (1, 1), 1)
         return loss=None, outputs=(%conv2d,), gradients={}, updates=()
 
     after::
 
-        %x: f32[2x3x8x8] = input('x')
-        %w: f32[4x3x1x1]@2.3.1.0 = param('w')
-        %copy: f32[2x3x8x8]@0.2.3.1 = copy(%x)
+        %x: f32[2x6x8x8] = input('x')
+        %w: f32[4x6x1x1]@2.3.1.0 = param('w')
+        %copy: f32[2x6x8x8]@0.2.3.1 = copy(%x)
         %conv2d: f32[2x4x8x8]@0.2.3.1 = conv2d(%copy, %w, (1, 1), (0, 0, 0, 0), (1, 1), 1)
         return loss=None, outputs=(%conv2d,), gradients={}, updates=()
 
@@ -118,8 +120,22 @@ def _wishes(user: Node, node: Node, wanted: Mapping[Node, Order], *, updates: bo
 
 def _of_convolution(user: Node, node: Node, wanted: Mapping[Node, Order]) -> list[Wish]:
     del wanted
-    operands = zip(user.args[:2], _CONVOLUTION[op_name(user)], strict=False)
-    return [(3, order) for operand, order in operands if operand is node and order]
+    return [(3, order) for operand, order in _asked(user) if operand is node and order]
+
+
+def _asked(convolution: Node) -> list[tuple[Any, Order | None]]:
+    """The operands of a convolution or pooling, and the order it wants each in.
+
+    A picture of a few channels may lie as it comes: they fill no vector, and a dense convolution
+    reads it element by element.
+    """
+    name, operands = op_name(convolution), convolution.args[:2]
+    orders: list[Order | None] = list(_CONVOLUTION[name][:2])
+    picture: Any = operands[0]
+    dense = name in ("conv2d", "conv2d_weight_grad") and convolution.args[-1] == 1
+    if dense and type_of(picture).shape[1] < _VECTOR:
+        orders[0] = None
+    return list(zip(operands, orders, strict=False))
 
 
 def _of_update(user: Node, node: Node, wanted: Mapping[Node, Order]) -> list[Wish]:
@@ -201,7 +217,7 @@ def _with_copies(graph: Graph) -> Graph:
         if name in _CONVOLUTION:
             operands = [
                 _stored(new, moved(operand), order) if order == _ACTIVATION else moved(operand)
-                for operand, order in zip(node.args[:2], _CONVOLUTION[name], strict=False)
+                for operand, order in _asked(node)
             ]
             made = emit(new, name, *operands, *node.args[2:])
             set_type(made, type_of(node))

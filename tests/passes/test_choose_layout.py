@@ -61,3 +61,19 @@ return loss=None, outputs=(%y,), gradients={}, updates=()
 """)
     after = choose_layout(graph, {"w": (1, 0)})
     assert {name_of(n): type_of(n).order for n in placeholders(after, Role.PARAM)} == {"w": (1, 0)}
+
+
+def test_a_picture_lies_as_it_comes() -> None:
+    """Three channels are read where they are, forward and for the weight's gradient."""
+    graph = parse("""
+%x: f32[2x3x8x8] = input('x')
+%w: f32[4x3x3x3] = param('w')
+%p: f32[2x3x10x10] = pad(%x, (0, 0, 1, 1), (0, 0, 1, 1), 0.0)
+%y: f32[2x4x8x8] = conv2d(%p, %w, (1, 1), (0, 0, 0, 0), (1, 1), 1)
+%g: f32[4x3x3x3] = conv2d_weight_grad(%p, %y, (3, 3), (1, 1), (0, 0, 0, 0), (1, 1), 1)
+return loss=None, outputs=(%y,), gradients={'w': %g}, updates=()
+""")
+    new = choose_layout(graph)
+    assert not list(calls(new, "copy"))
+    (padded,) = calls(new, "pad")
+    assert not type_of(padded).order  # row-major
