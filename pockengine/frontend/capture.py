@@ -1,7 +1,7 @@
 """Capture: a module, an example batch and a loss become one joint graph of loss and all gradients.
 
-torch.export's tracing and AOTAutograd do the capture and the differentiation; ``legalize`` says the
-result in the closed vocabulary.
+PyTorch's tracer and autograd do the capture and the differentiation, in one run where they can
+(``single_trace``), else by AOTAutograd; ``legalize`` says the result in the closed vocabulary.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from pockengine.frontend.losses import MODEL, Loss, loss_function, own_loss
 from pockengine.frontend.modes import evaluating, is_training, traceable_averages
 from pockengine.frontend.packed import RefusePacking, refuse_packed
 from pockengine.frontend.places import annotated
+from pockengine.frontend.single_trace import single_trace
 from pockengine.frontend.structure import (
     Structure,
     arguments,
@@ -127,7 +128,7 @@ class _WithLoss(nn.Module):
         split = self.inputs.tensors
         inputs = self.inputs.build(tensors[:split])
         targets = self.targets.build(tensors[split:])
-        with FreshFromConstants():
+        with RefusePacking(), FreshFromConstants():
             if self.loss is None:
                 loss, output = own_loss(_call(self.model, inputs, _keywords(targets)))
             else:
@@ -251,13 +252,15 @@ def _joint(wrapper: _WithLoss, batch: tuple[Tensor, ...], prefix: str = "") -> _
         pass
     try:
         with annotated(wrapper.model):  # slower: only to say where
-            return _legal(wrapper, batch, prefix)
+            return _legal(wrapper, batch, prefix, annotate=True)
     except UnsupportedError as error:
         raise unsupported_error(wrapper.model, error.missing) from error
 
 
-def _legal(wrapper: _WithLoss, batch: tuple[Tensor, ...], prefix: str) -> _Joint:
-    aten = _trace(wrapper, batch)
+def _legal(
+    wrapper: _WithLoss, batch: tuple[Tensor, ...], prefix: str, *, annotate: bool = False
+) -> _Joint:
+    aten = _trace(wrapper, batch, annotate=annotate)
     _rename_constants(aten, prefix)
     roles = _Roles(aten.graph, wrapper)
     evaluator = Evaluator(aten, roles.fixed())
@@ -326,18 +329,23 @@ def _decompositions() -> dict[Any, Any]:
     return {op: rule for op, rule in table.items() if op not in whole}
 
 
-def _trace(wrapper: _WithLoss, batch: tuple[Tensor, ...]) -> torch.fx.GraphModule:
+def _trace(
+    wrapper: _WithLoss, batch: tuple[Tensor, ...], *, annotate: bool
+) -> torch.fx.GraphModule:
+    """The joint graph in ATen's ops; only AOTAutograd tells which lines its nodes come from."""
     try:
         with contextlib.ExitStack() as stack, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            stack.enter_context(RefusePacking())
             stack.enter_context(_compiling_state_context())  # models leave out checks of values
             stack.enter_context(torch.backends.mkldnn.flags(enabled=False))  # recurrent nets unroll
             # a tensor that is neither parameter nor buffer becomes a constant
             mode = FakeTensorMode(allow_non_fake_inputs=True)
             stack.enter_context(tracing(TracingContext(mode)))
             stack.enter_context(_without_values(wrapper, mode))
+            found = None if annotate else single_trace(wrapper, batch, mode, _decompositions())
+            if found is not None:
+                return found
             joint = aot_export_joint_with_descriptors(
                 stack, wrapper, batch, decompositions=_decompositions()
             )
