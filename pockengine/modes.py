@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 
+from pockengine.checks import is_number, is_whole
 from pockengine.errors import InputError
 
 EMA = "ema"
@@ -55,7 +55,7 @@ class Accumulate:
     mean: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 2:
+        if not is_whole(self.steps) or self.steps < 2:
             raise _bad("Accumulate(steps)", self.steps, "a whole number from 2 on", "Accumulate(4)")
 
 
@@ -106,8 +106,7 @@ def accumulator_name(parameter: str) -> str:
 
 
 def _check_positive(where: str, value: object, below: float = float("inf")) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not isfinite(value) or not 0 < value < below:  # type: ignore[arg-type, operator]
+    if not is_number(value) or not 0 < value < below:
         limit = "" if below == float("inf") else f" and below {below:g}"
         raise _bad(where, value, f"a number above 0{limit}", "0.5")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from math import isfinite
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from pockengine.checks import is_number
 from pockengine.errors import InputError
 from pockengine.ir.types import TensorType
 
@@ -293,8 +293,7 @@ def _check_betas(optimizer: str, betas: tuple[float, float]) -> None:
 
 
 def _check(where: str, value: float, below: float = float("inf")) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not isfinite(value) or not 0 <= value < below:
+    if not is_number(value) or not 0 <= value < below:
         limit = "" if below == float("inf") else f" and below {below:g}"
         raise _bad(where, value, f"a number of at least 0{limit}", "See PyTorch's documentation")
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from math import cos, isfinite, pi
+from math import cos, pi
 from typing import TypeAlias
 
+from pockengine.checks import is_number, is_whole
 from pockengine.errors import InputError
 
 Schedule: TypeAlias = Callable[[int], float]
@@ -83,13 +84,12 @@ def chain(*parts: tuple[int, Schedule], then: Schedule) -> Schedule:
 
 
 def _check_rate(where: str, value: float) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not isfinite(value) or value < 0:
+    if not is_number(value) or value < 0:
         raise _bad(where, value, "a number of at least 0")
 
 
 def _check_steps(where: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not is_whole(value) or value < 1:
         raise _bad(where, value, "a whole number of at least 1")
 
 

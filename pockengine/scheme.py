@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from pockengine.adapters import adapt, adapter_names, adapter_scales
+from pockengine.checks import is_number, is_whole
 from pockengine.errors import SchemeError
 from pockengine.model_tree import (
     bias_names,
@@ -346,8 +347,7 @@ def _parameter(model: nn.Module, named: Mapping[str, nn.Parameter], name: str) -
 
 
 def _check_fraction(name: str, fraction: object) -> None:
-    number = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
-    if not number or not 0 < fraction <= 1:  # type: ignore[operator]
+    if not is_number(fraction) or not 0 < fraction <= 1:
         raise SchemeError(
             where=f"scheme entry {name!r}",
             found=f"fraction {fraction!r}",
@@ -357,7 +357,7 @@ def _check_fraction(name: str, fraction: object) -> None:
 
 
 def _positive(where: str, count: object) -> None:
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+    if not is_whole(count) or count < 1:
         raise SchemeError(
             where=where,
             found=repr(count),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pockengine.adapters import merged
 from pockengine.checkpoint import fingerprint, read_checkpoint, write_checkpoint
+from pockengine.checks import is_whole
 from pockengine.errors import CheckpointError, InputError, TrainError
 from pockengine.ir.draws import SEED
 from pockengine.ir.types import Region
@@ -480,7 +481,7 @@ def _leading(whole: Tensor, part: Tensor) -> Tensor:
 def _checked_threads(threads: int | None) -> int:
     if threads is None:
         return default_threads()
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+    if not is_whole(threads) or threads < 1:
         raise InputError(
             where="compile(threads=...)",
             found=repr(threads),
@@ -491,7 +492,7 @@ def _checked_threads(threads: int | None) -> int:
 
 
 def _checked_seed(seed: int) -> int:
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+    if not is_whole(seed) or not 0 <= seed < 2**63:
         raise InputError(
             where="compile(seed=...)",
             found=repr(seed),

@@ -3,8 +3,8 @@
     python -m experiments.verify.run                    whatever has no result for this code yet
     python -m experiments.verify.run --only 'numbers-mlp-*' --force
 
-Each check leaves results/NAME.json, so a run that was stopped goes on where it was; table.md and
-result.json sum up. The exit status is 1 if a check failed.
+Each check leaves results/NAME.json, so a run that was stopped goes on where it was; table.md sums
+up all that has a result for this code. The exit status is 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -172,6 +172,18 @@ def attempt(check: Callable[[], Outcome]) -> Outcome:
     return {**outcome, "seconds_taken": round(time.perf_counter() - start, 1)}
 
 
+def _path(name: str) -> Path:
+    return RESULTS / f"{name}.json"
+
+
+def kept(name: str, code: str) -> Outcome | None:
+    """A check's result for this code, if there is one."""
+    if not _path(name).exists():
+        return None
+    found: Outcome = json.loads(_path(name).read_text(encoding="utf-8"))
+    return found if found["code"] == code else None
+
+
 def summed_up(outcomes: Mapping[str, Outcome]) -> str:
     """The table: one line a check."""
     rows = [
@@ -203,18 +215,15 @@ def main() -> int:
     code = code_hash()
     outcomes: dict[str, Outcome] = {}
     for name in (name for name in CHECKS if fnmatchcase(name, arguments.only)):
-        path = RESULTS / f"{name}.json"
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if arguments.force or kept.get("code") != code:
-            kept = {"code": code, **attempt(CHECKS[name])}
-            path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-        outcomes[name] = kept
-        print(f"{name}: {'; '.join(kept['failures']) or 'passed'}", flush=True)
-    table = summed_up(outcomes)
-    print(table)
-    if arguments.only == "*":
-        (HERE / "table.md").write_text(table, encoding="utf-8")
-        (HERE / "result.json").write_text(json.dumps(outcomes, indent=1) + "\n", encoding="utf-8")
+        found = None if arguments.force else kept(name, code)
+        if found is None:
+            found = {"code": code, **attempt(CHECKS[name])}
+            _path(name).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        outcomes[name] = found
+        print(f"{name}: {'; '.join(found['failures']) or 'passed'}", flush=True)
+    print(summed_up(outcomes))
+    everything = {name: found for name in CHECKS if (found := kept(name, code)) is not None}
+    (HERE / "table.md").write_text(summed_up(everything), encoding="utf-8")
     return 1 if any(outcome["failures"] for outcome in outcomes.values()) else 0
 
 

@@ -37,9 +37,8 @@ from pockengine.lower.nest import (
 )
 from pockengine.lower.pack import Steps, pack_along_columns, pack_along_reduction
 from pockengine.lower.summed import Contraction
-from pockengine.lower.tiles import Geometry
+from pockengine.lower.tiles import LINE, Geometry
 
-_LINE = 16  # elements of a cache line
 _LEFT_PADDING = 2  # steps, so that the packed tiles of rows do not all meet the same cache sets
 
 
@@ -302,13 +301,13 @@ class _Unit:
         reach: short rows, several at once.
         """
         left = self.work.left
-        if left.packed or math.prod(self.work.reduction) < _LINE:
+        if left.packed or math.prod(self.work.reduction) < LINE:
             return lambda _: []
         if left.dense:
             first = left.base(self.batch, row + const(height))
             return lambda k: [prefetch(left.buffer, first + left.offset(k) * const(height))]
         if left.adjacent:
-            first = left.base(self.batch, row + const(_LINE))
+            first = left.base(self.batch, row + const(LINE))
             return lambda k: [prefetch(left.buffer, first + left.offset(k))]
         return lambda _: []
 
@@ -318,7 +317,7 @@ class _Unit:
             statement
             for i in range(height)
             for start, lanes in zip(panel.starts, panel.lanes, strict=True)
-            if start % _LINE == 0
+            if start % LINE == 0
             for statement in self.work.prefetch(
                 self.batch, row + const(i), panel.column + const(start), lanes
             )

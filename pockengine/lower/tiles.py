@@ -15,10 +15,8 @@ from typing import Any
 _LATENCY = 4.0
 _PORTS = 2.0
 _TILE_CYCLES = 8.0
-_LINE_CYCLES = (
-    0.25  # a cache line from the second-level cache, where loads mostly overlap with work
-)
-_LINE = 16  # elements of a cache line
+_LINE_CYCLES = 0.25  # to load a cache line from the second-level cache, beside the work
+LINE = 16  # elements of a cache line
 _UNITS = 8  # of work, at least, where the rows suffice
 
 
@@ -282,7 +280,7 @@ def _cycles(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> 
         for panels, wide in ((work.columns // width, vectors), (1, tail)):
             if height and wide:
                 step = max(height * wide / _PORTS, _LATENCY, (height + wide) / _PORTS) + 0.25
-                step += _LINE_CYCLES * (height + wide * tiles.vector_lanes) / _LINE
+                step += _LINE_CYCLES * (height + wide * tiles.vector_lanes) / LINE
                 edge = _TILE_CYCLES + height * wide
                 total += count * panels * (work.reduction * step + edge)
     return total
