@@ -35,7 +35,12 @@ from pockengine.frontend.constants import FreshFromConstants
 from pockengine.frontend.evaluate import Evaluator
 from pockengine.frontend.legalize import UnsupportedError, legalize, unsupported_error
 from pockengine.frontend.losses import MODEL, Loss, loss_function, own_loss
-from pockengine.frontend.modes import evaluating, is_training, traceable_averages
+from pockengine.frontend.modes import (
+    assignments_written,
+    evaluating,
+    is_training,
+    traceable_averages,
+)
 from pockengine.frontend.packed import RefusePacking, refuse_packed
 from pockengine.frontend.places import annotated
 from pockengine.frontend.single_trace import single_trace
@@ -128,7 +133,7 @@ class _WithLoss(nn.Module):
         split = self.inputs.tensors
         inputs = self.inputs.build(tensors[:split])
         targets = self.targets.build(tensors[split:])
-        with RefusePacking(), FreshFromConstants():
+        with RefusePacking(), FreshFromConstants(), assignments_written(self.model):
             if self.loss is None:
                 loss, output = own_loss(_call(self.model, inputs, _keywords(targets)))
             else:

@@ -35,6 +35,29 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def assignments_written(model: nn.Module) -> Iterator[None]:
+    """Buffers that a forward pass inside assigns anew (``self.mean = ...``) are written in place.
+
+    A tracer sees what is written into a tensor, not that an attribute became another one. A buffer
+    that takes another shape or dtype is a cache, and is left to the forward pass that makes it.
+    """
+    before = [
+        (module._buffers, name, tensor)  # noqa: SLF001 - an attribute could be a parametrization
+        for module in model.modules()
+        for name, tensor in module._buffers.items()  # noqa: SLF001
+        if tensor is not None
+    ]
+    yield
+    for owned, name, tensor in before:
+        now = owned.get(name)
+        if now is None or now is tensor:
+            continue
+        if (now.shape, now.dtype) == (tensor.shape, tensor.dtype):
+            tensor.copy_(now.detach())
+            owned[name] = tensor
+
+
+@contextlib.contextmanager
 def traceable_averages(model: nn.Module) -> Iterator[None]:
     """Batch normalization with cumulative averages (``momentum=None``) counts in the graph.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import Tensor, nn
 
+import pockengine as pe
 from pockengine.frontend import capture as module
 from pockengine.frontend.capture import capture
 from pockengine.ir.interpret import interpret
@@ -42,6 +45,21 @@ class Counting(nn.Module):
         """(N, 4) -> (N, 4)."""
         self.seen += 1
         return self.layer(x) * self.seen  # type: ignore[no-any-return]
+
+
+class Averaging(nn.Module):
+    """A buffer that the forward pass assigns anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 4) -> (N, 4)."""
+        if self.training:
+            self.mean = self.mean * 0.5 + x.mean(0) * 0.5
+        return self.layer(x - self.mean)  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -91,3 +109,20 @@ def test_a_written_buffer_goes_to_aot_autograd(traces: list[bool]) -> None:
     values = {**captured.tensors, captured.inputs[0]: torch.ones(3, 4)}
     result = interpret(captured.graph, {**values, captured.targets[0]: torch.zeros(3, 4)})
     assert any(key.startswith("seen") and value == 1 for key, value in result.updates.items())
+
+
+def test_a_buffer_assigned_anew_trains_as_in_pytorch() -> None:
+    """What becomes of the attribute is what becomes of the buffer, step by step."""
+    torch.manual_seed(0)
+    model, batches = Averaging(), [batch() for _ in range(3)]
+    theirs = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1)
+    with pe.compile(model, batches[0], loss="mse", optimizer=pe.SGD(), threads=1) as trainer:
+        for x, y in batches:
+            optimizer.zero_grad()
+            loss = F.mse_loss(theirs(x), y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            assert trainer.step(x, y, lr=0.1) == pytest.approx(loss.item(), rel=1e-5)
+        torch.testing.assert_close(trainer.state_dict()["mean"], theirs.mean)
+    assert torch.equal(model.mean, torch.zeros(4))  # type: ignore[arg-type]
