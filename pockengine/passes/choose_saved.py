@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -221,24 +222,47 @@ def _clone(graph: Graph, forward: set[Node], again: set[Node]) -> Graph:
         if node in forward:
             return None
 
-        def clone(operand: Node) -> Node:
-            if operand not in again:
-                return moved(operand)  # type: ignore[return-value]
-            if operand not in clones:
-                clones[operand] = copy(operand)
-            return clones[operand]
+        def read(operand: Node) -> Node:
+            return clones.get(operand) or moved(operand)  # type: ignore[return-value]
 
         def copy(original: Node) -> Node:
-            packed = original.args[0] if op_name(original) == "unpack_bits" else None
-            if isinstance(packed, Node) and packed in again:
-                return clone(packed.args[0])  # type: ignore[arg-type]  # no bits needed in between
-            for source in original.all_input_nodes:
-                clone(source)
-            return copy_node(new, original, clone)
+            unpacked = _unpacked(original, again)
+            return copy_node(new, original, read) if unpacked is None else read(unpacked)
 
+        for each in _clones_first(node, again, clones):
+            clones[each] = copy(each)
         return copy(node)
 
     return rebuild(graph, visit)
+
+
+def _unpacked(node: Node, again: set[Node]) -> Node | None:
+    """The mask behind bits that are packed again only to be unpacked."""
+    packed = node.args[0] if op_name(node) == "unpack_bits" else None
+    if not isinstance(packed, Node) or packed not in again:
+        return None
+    return cast("Node", packed.args[0])
+
+
+def _clones_first(node: Node, again: set[Node], clones: Mapping[Node, Node]) -> Iterator[Node]:
+    """What has to be cloned for a node, sources first; each has its clone when the next is asked.
+
+    A sequence unrolled over time is deeper than Python's stack.
+    """
+
+    def missing(of: Node) -> list[Node]:
+        unpacked = _unpacked(of, again)
+        sources = of.all_input_nodes if unpacked is None else [unpacked]
+        return [each for each in sources if each in again and each not in clones]
+
+    stack = missing(node)[::-1]
+    while stack:
+        if stack[-1] in clones:
+            stack.pop()
+        elif deeper := missing(stack[-1]):
+            stack += deeper[::-1]
+        else:
+            yield stack.pop()
 
 
 def saved_values(graph: Graph) -> list[Node]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from torch.fx import Graph, Node
 
@@ -66,3 +68,16 @@ def test_frozen_convolution_keeps_no_input() -> None:
 return loss=%l, outputs=(), gradients={'b': %s}, updates=()
 """)
     assert saved_values(choose_saved(graph, SavingCosts(_ns, 0.25))) == []
+
+
+def test_a_sequence_deeper_than_the_stack() -> None:
+    """Everything that a long recurrence's backward pass reads can be computed again."""
+    deep = sys.getrecursionlimit()
+    lines = ["%x0: f32[4] = param('x')"]
+    lines += [f"%x{i + 1}: f32[4] = sin(%x{i})" for i in range(deep)]
+    lines += [f"%loss: f32[] = sum(%x{deep}, (0,), False)", f"%g{deep}: f32[4] = cos(%x{deep})"]
+    for i in reversed(range(deep)):
+        lines += [f"%c{i}: f32[4] = cos(%x{i})", f"%g{i}: f32[4] = mul(%g{i + 1}, %c{i})"]
+    lines.append("return loss=%loss, outputs=(), gradients={'x': %g0}, updates=()")
+    after = verify(choose_saved(parse("\n".join(lines)), SavingCosts(_ns, 100.0)))
+    assert not saved_values(after)

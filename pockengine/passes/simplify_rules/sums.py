@@ -1,0 +1,156 @@
+"""Rules of sums: of what was cut apart, of products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+from torch.fx import Node
+
+from pockengine.ir.graph import Argument, role_of, type_of
+from pockengine.ir.types import Role
+from pockengine.ir.verify import base_of
+from pockengine.passes.simplify_rules.table import (
+    Emitter,
+    arguments,
+    is_call,
+    operand,
+    rule,
+)
+
+_FEWEST_PARTS = 4
+"""Parts that are joined rather than added: fewer are padded within the kernel that adds them."""
+_KEPT = (Role.PARAM, Role.CONST, Role.STATE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A value among zeros along an axis.
+
+    Args:
+        node: the value.
+        start: zeros ahead of it.
+        rest: zeros behind it.
+    """
+
+    node: Node
+    start: int
+    rest: int
+
+
+@rule("add")
+def _sum_of_parts(to: Emitter, x: Argument, y: Argument) -> Node | None:
+    """``pad(x) + pad(y) + ... -> pad(cat(x, y, ...))``, where none lies over another.
+
+    The gradient of a value that was read piece by piece, such as a sequence's by its time steps,
+    is that sum: each term would be another walk over all of it.
+    """
+    terms = [*_terms(to, x), *_terms(to, y)]
+    padded = [term for term in terms if _padded_axis(term) is not None]
+    axes = {_padded_axis(term) for term in padded}
+    if len(axes) != 1 or len(padded) < 2:
+        return None
+    axis = axes.pop()
+    assert axis is not None
+    parts = sorted((_part(term, axis) for term in padded), key=lambda part: part.start)
+    if sum(_pieces(part.node, axis) for part in parts) < _FEWEST_PARTS:
+        return None
+    extent = type_of(padded[0]).shape[axis]
+    if any(extent - a.rest > b.start for a, b in pairwise(parts)):
+        return None
+    whole = _joined(to, parts, axis, extent)
+    for term in terms:
+        if term not in padded:
+            whole = to.emit("add", term, whole)
+    return whole
+
+
+def _terms(to: Emitter, x: Argument) -> Iterator[Node]:
+    """The terms of a sum that nobody else reads."""
+    stack = [x]
+    while stack:
+        term = stack.pop()
+        if not isinstance(term, Node):
+            return
+        if is_call(term, "add") and to.is_read_once(term):
+            stack += reversed(arguments(term))
+        else:
+            yield term
+
+
+def _padded_axis(x: Node) -> int | None:
+    """The axis along which a value was put among zeros, if it is one alone."""
+    if not is_call(x, "pad") or arguments(x)[3] != 0:
+        return None
+    _, low, high, _ = arguments(x)
+    axes = [axis for axis, ends in enumerate(zip(low, high, strict=True)) if any(ends)]
+    return axes[0] if len(axes) == 1 else None
+
+
+def _part(x: Node, axis: int) -> _Part:
+    source, low, high, _ = arguments(x)
+    return _Part(source, low[axis], high[axis])
+
+
+def _pieces(x: Node, axis: int) -> int:
+    return len(_joined_already(x, axis))
+
+
+def _joined_already(x: Node, axis: int) -> tuple[Node, ...]:
+    """The values that are joined along an axis: the value itself, if it is no concatenation."""
+    joined = is_call(x, "cat") and arguments(x)[1] == axis
+    return tuple(operand(x)) if joined else (x,)  # type: ignore[arg-type]
+
+
+def _joined(to: Emitter, parts: list[_Part], axis: int, extent: int) -> Node:
+    """The parts one behind another, zeros between them, ahead and behind."""
+    nodes: list[Node] = []
+    for part, behind in zip(parts, (*parts[1:], None), strict=True):
+        gap = behind.start - (extent - part.rest) if behind else 0
+        nodes += _joined_already(_among_zeros(to, part.node, axis, 0, gap), axis)
+    whole = to.emit("cat", tuple(nodes), axis)
+    return _among_zeros(to, whole, axis, parts[0].start, parts[-1].rest)
+
+
+def _among_zeros(to: Emitter, x: Node, axis: int, ahead: int, behind: int) -> Node:
+    low, high = ([0] * len(type_of(x).shape) for _ in range(2))
+    low[axis], high[axis] = ahead, behind
+    return to.emit("pad", x, tuple(low), tuple(high), 0.0) if ahead or behind else x
+
+
+@rule("add")
+def _sum_of_products(to: Emitter, x: Argument, y: Argument) -> Node | None:
+    """``a @ b + c @ d -> cat(a, c) @ cat(b, d)``, where that takes less memory.
+
+    So is the gradient of a weight that is used several times on few rows: the sum is made in the
+    product's accumulators, and what reads it can be fused.
+    """
+    if not (is_call(x, "matmul") and is_call(y, "matmul")):
+        return None
+    if not (to.is_read_once(x) and to.is_read_once(y)):
+        return None
+    (a, b), (c, d) = arguments(x), arguments(y)
+    if any(type_of(p).shape[:-2] != type_of(q).shape[:-2] for p, q in ((a, c), (b, d))):
+        return None
+    inner = type_of(a).shape[-1] + type_of(c).shape[-1]
+    outer = type_of(a).shape[-2] + type_of(b).shape[-1]
+    result = prod(type_of(a).shape[-2:-1] + type_of(b).shape[-1:])
+    if 2 * outer * inner > result or any(_is_kept(each) for each in (a, b, c, d)):
+        return None
+    rank = len(type_of(a).shape)
+    return to.emit("matmul", _beside(to, a, c, rank - 1), _beside(to, b, d, rank - 2))
+
+
+def _is_kept(x: Node) -> bool:
+    return role_of(base_of(x)) in _KEPT
+
+
+def _beside(to: Emitter, x: Node, y: Node, axis: int) -> Node:
+    """Two operands joined along an axis; where both are seen in another order, as they lie."""
+    if is_call(x, "permute") and is_call(y, "permute") and arguments(x)[1] == arguments(y)[1]:
+        order = arguments(x)[1]
+        return to.emit("permute", _beside(to, operand(x), operand(y), order[axis]), order)
+    nodes = (*_joined_already(x, axis), *_joined_already(y, axis))
+    return to.emit("cat", nodes, axis)
