@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch.fx import Graph, Node
@@ -16,7 +17,6 @@ from pockengine.lower.map_kernel import pieces
 from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, ranges, serial, zeros
 from pockengine.lower.products import (
     Product,
-    anchor_of,
     geometry,
     packs_left,
     products,
@@ -24,6 +24,7 @@ from pockengine.lower.products import (
     rows_adjacent,
     rows_dense,
     runs_along_steps,
+    summed_of,
 )
 from pockengine.lower.summed import Contraction, Left, Right
 from pockengine.lower.tiles import TileParameters
@@ -50,18 +51,28 @@ def split_inline(flat: Expr, extents: Sequence[int]) -> tuple[Expr, ...]:
 def contract_body(graph: Graph, buffers: Mapping[Node, Buffer], tiles: TileParameters) -> Work:
     """The loop nests of a contraction kernel over its range of units."""
     parts = []
-    for product in products(graph):
+    for summed in products(graph):
+        terms = [term for term in summed if not term.empty] or summed[:1]
+        product = terms[0]
         tail = _Tail(graph, buffers, product)
         if product.empty:
             parts.append((product.rows, _zero_nest(product, tail, tiles.vector_lanes)))
             continue
         work = _contraction(graph, buffers, product, tail, tiles)
-        cut = geometry(graph, product, tiles)
+        if terms[1:]:
+            others = (_contraction(graph, buffers, term, tail, tiles) for term in terms[1:])
+            work = replace(_in_pieces(work), also=tuple(map(_in_pieces, others)))
+        cut = geometry(graph, terms, tiles)
         parts.append((cut.extent, _nest(work, cut)))
     if len(parts) == 1:
         return Work(parts[0][0], 1, parts[0][1])
     total = sum(extent for extent, _ in parts)
     return Work(total, 1, lambda begin, end: ranges(parts, begin, end))
+
+
+def _in_pieces(work: Contraction) -> Contraction:
+    """A product whose reduction is cut: its left rows are not copied whole."""
+    return replace(work, left=replace(work.left, packed=False))
 
 
 def _nest(work: Contraction, cut: Any) -> Callable[[Expr, Expr], Stmt]:
@@ -72,7 +83,7 @@ class _Tail:
     """What follows a finished sum: the fused elementwise ops and the stores."""
 
     def __init__(self, graph: Graph, buffers: Mapping[Node, Buffer], product: Product) -> None:
-        self.anchor = anchor_of(graph)
+        self.anchor = summed_of(graph)
         self.buffers = buffers
         self.product = product
         self.stored = stored_outputs(graph)

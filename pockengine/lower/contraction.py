@@ -2,11 +2,12 @@
 
     out[b, m, n] = sum over k of left(b, m, k) * right(b, k, n)        float32
 
-A unit of work is a row block by a group of column panels. Inside, register tiles of ``row_tile``
-rows by a panel's vectors accumulate over the reduction loops: one vector load per panel vector and
-one broadcast per row feed ``row_tile * vectors`` fused multiply-adds. The blocking follows Goto and
-van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), section 4, without the
-copy of ``left``; long reductions are cut into chunks that accumulate in a scratch tile.
+and the same of further operands, added up. A unit of work is a row block by a group of column
+panels. Inside, register tiles of ``row_tile`` rows by a panel's vectors accumulate over the
+reduction loops: one vector load per panel vector and one broadcast per row feed
+``row_tile * vectors`` fused multiply-adds. The blocking follows Goto and van de Geijn, "Anatomy of
+High-Performance Matrix Multiplication" (2008), section 4, without the copy of ``left``; long
+reductions, and several, are cut into chunks that accumulate in a scratch tile.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class _Unit:
     def __init__(
         self, work: Contraction, geometry: Geometry, unit: Expr, begin: Expr, left_rows: Buffer
     ) -> None:
-        self.work = work
+        self.work = self.term = work
         self.unit, self.begin, self.left_rows = unit, begin, left_rows
         self.geometry = geometry
         self.analyzer = sym.Analyzer()
@@ -104,7 +105,7 @@ class _Unit:
 
     def emit(self) -> Stmt:
         """The whole unit."""
-        if not self.work.right.direct:
+        if not all(term.right.direct for term in self.work.terms):
             self.prologue += self.new_packed
         if not self.geometry.chunk:
             steps = Steps((), const(0), self.work.reduction)
@@ -117,9 +118,14 @@ class _Unit:
         return block(
             *self.prologue,
             *self._panels(self._clear),
-            self._chunks(lambda steps: block(*self._panels(lambda p: self._multiply(p, steps)))),
+            *map(self._add_term, self.work.terms),
             *self._panels(self._finish),
         )
+
+    def _add_term(self, term: Contraction) -> Stmt:
+        """One product added to the sums, piece by piece of its reduction."""
+        self.term = term
+        return self._chunks(lambda steps: block(*self._panels(lambda p: self._multiply(p, steps))))
 
     def _scratch(self, name: str, elements: int) -> tuple[Buffer, list[Stmt]]:
         return aligned(name, elements, max((*self.geometry.panel, *self.geometry.tail)))
@@ -214,7 +220,7 @@ class _Unit:
 
     def _chunks(self, body: Callable[[Steps], Stmt]) -> Stmt:
         """Loops over the pieces of the reduction that are handled at once."""
-        extents = self.work.reduction
+        extents = self.term.reduction
         level, inner = len(extents) - 1, 1
         while level and inner * extents[level] <= self.geometry.chunk:
             inner *= extents[level]
@@ -238,7 +244,7 @@ class _Unit:
     def _multiply(self, panel: _Panel, steps: Steps) -> Stmt:
         """All register tiles of the block for one panel and one piece of the reduction."""
         tiles = self._rows(lambda row, height: self._tile(panel, steps, row, height))
-        if self.work.right.direct:
+        if self.term.right.direct:
             return tiles
         return block(self._pack(panel, steps), tiles)
 
@@ -252,7 +258,7 @@ class _Unit:
 
     def _pack(self, panel: _Panel, steps: Steps) -> Stmt:
         """The copy of a panel's piece of the right operand."""
-        right = self.work.right
+        right = self.term.right
         pack = pack_along_reduction if right.along_reduction else pack_along_columns
         return pack(
             self.packed,
@@ -300,8 +306,8 @@ class _Unit:
         A tile's sums take long enough to hide it, which the processor's own prefetching does not
         reach: short rows, several at once.
         """
-        left = self.work.left
-        if left.packed or math.prod(self.work.reduction) < LINE:
+        left = self.term.left
+        if left.packed or math.prod(self.term.reduction) < LINE:
             return lambda _: []
         if left.dense:
             first = left.base(self.batch, row + const(height))
@@ -325,8 +331,8 @@ class _Unit:
 
     def _bases(self, row: Expr, height: int) -> tuple[list[Stmt], list[Expr]]:
         """Offset of each row of ``left``, as a constant from the first row's where that is one."""
-        base = self.work.left.base
-        if self.work.left.packed:
+        base = self.term.left.base
+        if self.term.left.packed:
             first, statement = bound("base", self._left_tile(row))
             return [statement], [first + const(i) for i in range(height)]
         first, statement = bound("base", base(self.batch, row))
@@ -357,7 +363,7 @@ class _Unit:
             variable, statement = bound("right", self._vector(panel, k, step, start, lanes))
             vectors.append(variable)
             statements.append(statement)
-        left = self.work.left
+        left = self.term.left
         source, offset = left.buffer, left.offset(k)
         if left.packed:
             source, offset = self.left_rows, step * const(len(bases))
@@ -372,8 +378,8 @@ class _Unit:
     def _vector(
         self, panel: _Panel, k: tuple[Expr, ...], step: Expr, start: int, lanes: int
     ) -> Expr:
-        if self.work.right.direct:
-            return self.work.right.value(self.batch, k, panel.column + const(start), lanes)
+        if self.term.right.direct:
+            return self.term.right.value(self.batch, k, panel.column + const(start), lanes)
         place = self._packed_at(panel) + step * const(sum(panel.lanes)) + const(start)
         return load(self.packed, place, lanes)
 

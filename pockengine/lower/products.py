@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from torch.fx import Graph, Node
 
 from pockengine.ir.access import Access, access
-from pockengine.ir.graph import kind_of, op_name, type_of
+from pockengine.ir.graph import calls, kind_of, op_name, type_of
 from pockengine.ir.ops import Kind
 from pockengine.ir.verify import base_of
 from pockengine.lower.kernel import find
@@ -66,14 +66,27 @@ class Product:
         return prod(self.reduction) == 0
 
 
-def anchor_of(graph: Graph) -> Node:
-    """The contraction of a kernel's graph."""
-    return find(graph, lambda node: kind_of(node) is Kind.CONTRACT)
+def summed_of(graph: Graph) -> Node:
+    """What a kernel's products add up to: its contraction, or the sum of its two matmuls."""
+    anchors = _anchors(graph)
+    if len(anchors) == 1:
+        return anchors[0]
+    return find(graph, lambda node: set(node.all_input_nodes) == set(anchors))
 
 
-def products(graph: Graph) -> list[Product]:
-    """The loop nests of a kernel's contraction."""
-    anchor = anchor_of(graph)
+def _anchors(graph: Graph) -> list[Node]:
+    return [node for node in calls(graph) if kind_of(node) is Kind.CONTRACT]
+
+
+def products(graph: Graph) -> list[tuple[Product, ...]]:
+    """The loop nests of a kernel, each with the products that it adds up."""
+    anchors = _anchors(graph)
+    if len(anchors) > 1:
+        return [tuple(map(_matmul, anchors))]
+    return [(product,) for product in _phases(anchors[0])]
+
+
+def _phases(anchor: Node) -> list[Product]:
     if op_name(anchor) == "matmul":
         return [_matmul(anchor)]
     if op_name(anchor) == "conv2d":
@@ -115,7 +128,7 @@ def packs_left(graph: Graph, product: Product, tiles: TileParameters) -> bool:
     fits = steps * 16 * 4 <= tiles.scratch_bytes
     if not rows_adjacent(product) or spread <= _NEAR * tiles.scratch_bytes or not fits:
         return False
-    return _cut(graph, product, tiles, left_packed=False).chunk == 0
+    return _cut(graph, [product], tiles, left_packed=False).chunk == 0
 
 
 def rows_adjacent(product: Product) -> bool:
@@ -193,21 +206,26 @@ def _stored(graph: Graph, node: Node) -> Access | None:
     return access(node) if base_of(node).op == "placeholder" else None
 
 
-def geometry(graph: Graph, product: Product, tiles: TileParameters) -> Geometry:
-    """How a product is cut up on a processor."""
-    return _cut(graph, product, tiles, left_packed=packs_left(graph, product, tiles))
+def geometry(graph: Graph, terms: Sequence[Product], tiles: TileParameters) -> Geometry:
+    """How a sum of products is cut up on a processor."""
+    left_packed = len(terms) == 1 and packs_left(graph, terms[0], tiles)
+    return _cut(graph, terms, tiles, left_packed=left_packed)
 
 
-def _cut(graph: Graph, product: Product, tiles: TileParameters, *, left_packed: bool) -> Geometry:
+def _cut(
+    graph: Graph, terms: Sequence[Product], tiles: TileParameters, *, left_packed: bool
+) -> Geometry:
+    first = terms[0]
     return contraction_geometry(
         tiles,
-        batch=product.batch,
-        rows=product.rows,
-        columns=product.columns,
-        reduction=max(1, prod(product.reduction)),
-        packed=not reads_in_place(graph, product, tiles),
+        batch=first.batch,
+        rows=first.rows,
+        columns=first.columns,
+        reduction=max(1, *(prod(term.reduction) for term in terms)),
+        packed=not all(reads_in_place(graph, term, tiles) for term in terms),
         left_packed=left_packed,
-        row_period=product.row_period,
+        row_period=first.row_period,
+        in_pieces=len(terms) > 1,
     )
 
 

@@ -69,6 +69,8 @@ class Contraction:
             ``column .. column + lanes``, applies the fused elementwise tail and stores.
         prefetch: (batch, row, column, lanes) -> statements that ask for the memory which ``store``
             will touch; run before a tile's sums, which hide the wait.
+        also: what is added to that sum: further products of the same extents, with their own
+            operands and reductions, whose tails are not used.
         row_period: rows within which ``left.base`` has one stride (an image line); 0: all.
         compact_store: emit ``store`` once per panel vector in a loop over a tile's rows, not for
             every vector of the tile; for tails of many operations.
@@ -82,8 +84,14 @@ class Contraction:
     right: Right
     store: Callable[[Expr, Expr, Expr, int, Expr], Stmt]
     prefetch: Callable[[Expr, Expr, Expr, int], list[Stmt]] = lambda *_: []
+    also: tuple[Contraction, ...] = ()
     row_period: int = 0
     compact_store: bool = False
+
+    @property
+    def terms(self) -> tuple[Contraction, ...]:
+        """All products that are summed."""
+        return (self, *self.also)
 
     def geometry(self, tiles: TileParameters) -> Geometry:
         """How it is cut up on a processor; its ``extent`` is the kernel's range."""
@@ -92,8 +100,9 @@ class Contraction:
             batch=self.batch,
             rows=self.rows,
             columns=self.columns,
-            reduction=math.prod(self.reduction),
-            packed=not self.right.direct,
+            reduction=max(math.prod(term.reduction) for term in self.terms),
+            packed=not all(term.right.direct for term in self.terms),
             left_packed=self.left.packed,
             row_period=self.row_period,
+            in_pieces=bool(self.also),
         )

@@ -158,7 +158,7 @@ def tile_parameters(target: Mapping[str, Any]) -> TileParameters:
     return _SCALAR
 
 
-def contraction_geometry(
+def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
     tiles: TileParameters,
     *,
     batch: int,
@@ -168,6 +168,7 @@ def contraction_geometry(
     packed: bool,
     left_packed: bool = False,
     row_period: int = 0,
+    in_pieces: bool = False,
 ) -> Geometry:
     """Cut ``out[batch, rows, columns] = sum over reduction`` into tiles.
 
@@ -181,6 +182,8 @@ def contraction_geometry(
         left_packed: so are the rows of the left one, once for all panels of a unit.
         row_period: rows follow each other at one stride only within this many (an image line); 0
             if everywhere.
+        in_pieces: what is summed comes in several pieces, ``reduction`` steps at most each, so that
+            sums are kept between them.
     """
     work = _Work(batch, rows, columns, reduction, packed, row_period)
     row_tile, vectors = _choose_tile(tiles, work)
@@ -194,6 +197,8 @@ def contraction_geometry(
     if left_packed:
         block_rows = max(row_tile, tiles.left_bytes // (4 * reduction))
     chunk = _chunk(tiles, work, panel_columns, min(rows, block_rows))
+    if in_pieces and not chunk:
+        chunk = reduction
     if left_packed or chunk:
         packed_panels = 1
     group_panels = packed_panels

@@ -10,14 +10,17 @@ from torch.fx import Graph, Node
 from pockengine.ir.forward import forward_values
 from pockengine.ir.graph import (
     calls,
+    is_op,
     kind_of,
     op_name,
     outputs_of,
     rebuild,
+    role_of,
     set_group,
     type_of,
 )
 from pockengine.ir.ops import ALONE, Kind
+from pockengine.ir.types import Role
 from pockengine.ir.verify import base_of
 from pockengine.passes.kernel_groups import (
     Group,
@@ -48,7 +51,8 @@ def fuse(graph: Graph) -> Graph:
     tail of a contraction, a map, or rows that share a reduction (softmax and layer normalization
     become one group). One without such a producer waits and joins its first reader's group; a map
     joins a group that reads it. Values that only feed a column reduction, or only the weight side
-    of a contraction, are computed inside it; column reductions of one value become one group. An
+    of a contraction, are computed inside it; column reductions of one value become one group; two
+    matmuls of which only the sum is read are summed up in one. An
     update waits for every other reader of its target, and joins only those that read of it the
     element that they are about to overwrite. Views have no group: they are ways to read.
 
@@ -71,7 +75,7 @@ class _Builder:
         self.readers = readers_of(graph)
         self.yielded = {base_of(node) for node in outputs_of(graph).nodes}
         self.row_bound = self._row_bound()
-        self.delayed = self._delayed()
+        self.delayed = self._delayed() | self._first_terms()
         self.waiting: dict[Node, None] = {}
         for node in calls(graph):
             if kind_of(node) is Kind.VIEW or node in self.delayed:
@@ -108,6 +112,41 @@ class _Builder:
             if self._takes(readers[0], node, found):
                 found.add(node)
         return found
+
+    def _first_terms(self) -> set[Node]:
+        """Matmuls that are summed up together with a later one, where that takes less memory.
+
+        Their operands have to stay until then, but the result is never stored.
+        """
+        found: set[Node] = set()
+        seen: set[Node] = set()
+        for node in calls(self.graph):
+            seen.add(node)
+            partner = self._partner(node)
+            if partner is None or partner in seen:
+                continue
+            bases = {base_of(operand) for operand in node.all_input_nodes}
+            transient = all(role_of(base) in (None, Role.INPUT, Role.TARGET) for base in bases)
+            if transient and sum(type_of(base).nbytes for base in bases) < type_of(node).nbytes:
+                found.add(node)
+        return found
+
+    def _partner(self, node: Node) -> Node | None:
+        """The other matmul of a sum that alone reads both."""
+        readers = self.readers[node]
+        if not is_op(node, "matmul") or len(readers) != 1 or not is_op(readers[0], "add"):
+            return None
+        others = [term for term in readers[0].args if term is not node]
+        if len(others) != 1 or not is_op(other := others[0], "matmul"):
+            return None
+        sides = {each in self.forward for each in (node, other, readers[0])}
+        alike = type_of(other) == type_of(node) and len(sides) == 1
+        return other if alike and self.readers[other] == readers else None
+
+    def _is_apart(self, group: Group | None, taken: list[Node]) -> bool:
+        """Whether a delayed matmul would come without the one that it is summed up with."""
+        terms = [node for node in taken[:-1] if kind_of(node) is Kind.CONTRACT]
+        return any(group is None or self._partner(term) not in group.nodes for term in terms)
 
     def _feeds(self, node: Node, delayed: set[Node]) -> bool:
         """Whether what is computed inside its one reader ends up inside a contraction."""
@@ -207,6 +246,13 @@ class _Builder:
         hosts = [*producers, *self._hosts(guests, node)]
         group = next((g for g in hosts if self._fits(g, taken, needs)), None)
         alike = self._share_domain(guests, node) and self._is_small(taken)
+        if self._is_apart(group, taken):
+            for term in self.delayed.intersection(taken[:-1]):
+                if kind_of(term) is Kind.CONTRACT:
+                    self.delayed.remove(term)
+                    self.place(term)
+            self.place(node)
+            return
         if group is None and guests and (producers or not alike):
             self.place(guests[-1])  # without it, the node may fit
             self.place(node)

@@ -236,6 +236,27 @@ return loss=None, outputs=(%y,), gradients={{}}, updates=()
     assert check_kernels(fuse(graph), _values(graph), tmp_path) == 1
 
 
+@pytest.mark.parametrize("steps", [(2, 7), (16, 300), (300, 16)])
+@pytest.mark.parametrize("order", ["", "@1.0"])
+def test_sum_of_products(steps: tuple[int, int], order: str, tmp_path: Path) -> None:
+    """Two products of different depth are summed in one kernel, the tail behind both."""
+    rows, columns = 93, 70
+    lines = []
+    for name, depth in zip("ab", steps, strict=True):
+        wide = [f"%{name}0: f32[{depth}x{rows}] = input('{name}0')"]
+        wide.append(f"%{name}1: f32[{depth}x{columns}] = input('{name}1')")
+        lines += wide
+    for name, depth in zip("ab", steps, strict=True):
+        lines.append(f"%{name}t: f32[{rows}x{depth}] = permute(%{name}0, (1, 0))")
+        lines.append(f"%{name}: f32[{rows}x{columns}]{order} = matmul(%{name}t, %{name}1)")
+    lines.append(f"%s: f32[{rows}x{columns}]{order} = add(%a, %b)")
+    lines.append(f"%y: f32[{rows}x{columns}]{order} = mul(%s, 0.5)")
+    lines.append("return loss=None, outputs=(%y,), gradients={}, updates=()")
+    graph = fuse(verify(parse("\n".join(lines))))
+    joined = steps[0] * (rows + columns) < rows * columns
+    assert check_kernels(graph, _values(graph), tmp_path) == (1 if joined else 2)
+
+
 def test_an_update_waits_for_later_passes(tmp_path: Path) -> None:
     """A row whose second pass reads a parameter again overwrites it in that pass."""
     graph = parse("""

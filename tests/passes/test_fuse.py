@@ -102,6 +102,33 @@ _CASES = {
         ),
         ["matmul", "sum", "mul sum sub add"],
     ),
+    "a sum of products on few rows": (
+        (
+            "%a: f32[8x64] = slice(%x, 0, 0, 8)\n%c: f32[8x64] = mul(%a, 2.0)\n"
+            "%d: f32[8x64] = exp(%a)\n%e: f32[64x8] = permute(%c, (1, 0))\n"
+            "%f: f32[64x8] = permute(%d, (1, 0))\n%p: f32[64x64] = matmul(%e, %d)\n"
+            "%q: f32[64x64] = matmul(%f, %c)\n%s: f32[64x64] = add(%p, %q)\n"
+            "%r: f32[64x64] = mul(%s, 0.5)"
+        ),
+        ["exp", "mul", "matmul matmul add mul"],
+    ),
+    "a sum of products of weights": (
+        (
+            "%p: f32[64x64] = matmul(%x, %w)\n%q: f32[64x64] = matmul(%x, %v)\n"
+            "%r: f32[64x64] = add(%p, %q)"
+        ),
+        ["matmul", "matmul add"],
+    ),
+    "a sum of products that somebody else reads": (
+        (
+            "%a: f32[8x64] = slice(%x, 0, 0, 8)\n%c: f32[8x64] = mul(%a, 2.0)\n"
+            "%d: f32[8x64] = exp(%a)\n%e: f32[64x8] = permute(%c, (1, 0))\n"
+            "%f: f32[64x8] = permute(%d, (1, 0))\n%p: f32[64x64] = matmul(%e, %d)\n"
+            "%q: f32[64x64] = matmul(%f, %c)\n%s: f32[64x64] = add(%p, %q)\n"
+            "%r: f32[64x64] = matmul(%s, %q)"
+        ),
+        ["mul", "exp", "matmul", "matmul add", "matmul"],
+    ),
     "a move of heads": (
         "%p: f32[64x64] = exp(%x)\n%q: f32[64x64] = permute(%p, (1, 0))\n%r: f32[64x64] = sin(%q)",
         ["exp", "sin"],

@@ -171,13 +171,17 @@ _RULES = {
         "slice slice slice slice pad pad cat neg",
     ),
     "parts and a whole": (
-        f"{_PARTS}%v: f32[2x6] = add(%s, %t)\n%o: f32[2x6] = expand(%one, (2, 6))\n"
-        "%w: f32[2x6] = add(%v, %o)\n%r: f32[2x6] = add(%w, %u)",
+        (
+            f"{_PARTS}%v: f32[2x6] = add(%s, %t)\n%o: f32[2x6] = expand(%one, (2, 6))\n"
+            "%w: f32[2x6] = add(%v, %o)\n%r: f32[2x6] = add(%w, %u)"
+        ),
         "slice slice slice slice pad pad cat add",
     ),
     "parts over each other are added": (
-        f"{_PARTS}%v: f32[2x6] = add(%s, %t)\n%w: f32[2x6] = add(%v, %t)\n"
-        "%r: f32[2x6] = add(%w, %u)",
+        (
+            f"{_PARTS}%v: f32[2x6] = add(%s, %t)\n%w: f32[2x6] = add(%v, %t)\n"
+            "%r: f32[2x6] = add(%w, %u)"
+        ),
         "slice slice slice slice pad pad add pad pad add add add",
     ),
     "a kept axis that is dropped": (
@@ -198,35 +202,6 @@ def test_rule(case: str) -> None:
     assert " ".join(op_name(node) for node in calls(simple)) == left
     (wanted,), (found,) = (interpret(each, _VALUES).outputs for each in (graph, simple))
     torch.testing.assert_close(found, wanted, equal_nan=True, rtol=1e-6, atol=0)
-
-
-@pytest.mark.parametrize(("rows", "left"), [(2, "matmul"), (5, "matmul matmul add")])
-def test_sum_of_products(rows: int, left: str) -> None:
-    """Products whose operands are smaller than their result are one; others, and weights, not."""
-    lines = [
-        f"%{name}: f32[{rows}x{width}] = {role}('{name}')"
-        for name, width, role in (
-            *(("a", 16, "input"), ("b", 32, "input"), ("c", 16, "input"), ("d", 32, "input")),
-            ("w", 32, "param"),
-        )
-    ]
-    lines += [
-        f"%a_t: f32[16x{rows}] = permute(%a, (1, 0))",
-        f"%c_t: f32[16x{rows}] = permute(%c, (1, 0))",
-        *("%p: f32[16x32] = matmul(%a_t, %b)", "%q: f32[16x32] = matmul(%c_t, %d)"),
-        *("%r: f32[16x32] = add(%p, %q)", "%u: f32[16x32] = matmul(%c_t, %w)"),
-        *("%v: f32[16x32] = matmul(%a_t, %d)", "%s: f32[16x32] = add(%u, %v)"),
-    ]
-    values = {name: torch.randn(rows, 16 if name in "ac" else 32) for name in "abcdw"}
-    for result, ops in (("r", left), ("s", "matmul matmul add")):
-        end = f"return loss=None, outputs=(%{result},), gradients={{}}, updates=()"
-        graph = verify(parse("\n".join((*lines, end))))
-        simple = verify(simplify(graph))
-        found = [op_name(node) for node in calls(simple)]
-        assert [op for op in found if op in ("matmul", "add")] == ops.split()
-        torch.testing.assert_close(
-            interpret(simple, values).outputs[0], interpret(graph, values).outputs[0]
-        )
 
 
 _CLAMPS = {  # clamp, its values of the forward pass, comparisons with each bound that may read them

@@ -1,17 +1,14 @@
-"""Rules of sums: of what was cut apart, of products."""
+"""Rules of sums: of what was cut apart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
 
 from torch.fx import Node
 
-from pockengine.ir.graph import Argument, role_of, type_of
-from pockengine.ir.types import Role
-from pockengine.ir.verify import base_of
+from pockengine.ir.graph import Argument, type_of
 from pockengine.passes.simplify_rules.table import (
     Emitter,
     arguments,
@@ -22,7 +19,6 @@ from pockengine.passes.simplify_rules.table import (
 
 _FEWEST_PARTS = 4
 """Parts that are joined rather than added: fewer are padded within the kernel that adds them."""
-_KEPT = (Role.PARAM, Role.CONST, Role.STATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,39 +114,3 @@ def _among_zeros(to: Emitter, x: Node, axis: int, ahead: int, behind: int) -> No
     low, high = ([0] * len(type_of(x).shape) for _ in range(2))
     low[axis], high[axis] = ahead, behind
     return to.emit("pad", x, tuple(low), tuple(high), 0.0) if ahead or behind else x
-
-
-@rule("add")
-def _sum_of_products(to: Emitter, x: Argument, y: Argument) -> Node | None:
-    """``a @ b + c @ d -> cat(a, c) @ cat(b, d)``, where that takes less memory.
-
-    So is the gradient of a weight that is used several times on few rows: the sum is made in the
-    product's accumulators, and what reads it can be fused.
-    """
-    if not (is_call(x, "matmul") and is_call(y, "matmul")):
-        return None
-    if not (to.is_read_once(x) and to.is_read_once(y)):
-        return None
-    (a, b), (c, d) = arguments(x), arguments(y)
-    if any(type_of(p).shape[:-2] != type_of(q).shape[:-2] for p, q in ((a, c), (b, d))):
-        return None
-    inner = type_of(a).shape[-1] + type_of(c).shape[-1]
-    outer = type_of(a).shape[-2] + type_of(b).shape[-1]
-    result = prod(type_of(a).shape[-2:-1] + type_of(b).shape[-1:])
-    if 2 * outer * inner > result or any(_is_kept(each) for each in (a, b, c, d)):
-        return None
-    rank = len(type_of(a).shape)
-    return to.emit("matmul", _beside(to, a, c, rank - 1), _beside(to, b, d, rank - 2))
-
-
-def _is_kept(x: Node) -> bool:
-    return role_of(base_of(x)) in _KEPT
-
-
-def _beside(to: Emitter, x: Node, y: Node, axis: int) -> Node:
-    """Two operands joined along an axis; where both are seen in another order, as they lie."""
-    if is_call(x, "permute") and is_call(y, "permute") and arguments(x)[1] == arguments(y)[1]:
-        order = arguments(x)[1]
-        return to.emit("permute", _beside(to, operand(x), operand(y), order[axis]), order)
-    nodes = (*_joined_already(x, axis), *_joined_already(y, axis))
-    return to.emit("cat", nodes, axis)
