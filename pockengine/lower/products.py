@@ -104,6 +104,7 @@ def is_direct(graph: Graph, product: Product) -> bool:
 
 _FEW_ROWS = 48  # below which a copy of an operand costs more than it saves
 _NEAR = 8  # scratches: an operand up to this size stays in the second-level cache as it lies
+_CROWDED = 2048  # bytes: steps at a multiple of it meet few of a cache's sets
 
 
 def reads_in_place(graph: Graph, product: Product, tiles: TileParameters) -> bool:
@@ -112,8 +113,15 @@ def reads_in_place(graph: Graph, product: Product, tiles: TileParameters) -> boo
         return False
     found = _stored(graph, product.right)
     assert found is not None
-    spread = found.strides[product.step_axis] * 4 * prod(product.reduction)
-    return spread <= _NEAR * tiles.scratch_bytes or product.rows < _FEW_ROWS
+    step_bytes = found.strides[product.step_axis] * 4
+    spread = step_bytes * prod(product.reduction)
+    few = _FEW_ROWS if step_bytes % _CROWDED else _FEW_ROWS // 3
+    return spread <= _near(step_bytes, tiles) or product.rows < few
+
+
+def _near(step_bytes: int, tiles: TileParameters) -> int:
+    """Bytes that an operand may spread over and yet is read as it lies."""
+    return tiles.scratch_bytes * (_NEAR if step_bytes % _CROWDED else 1)
 
 
 def packs_left(graph: Graph, product: Product, tiles: TileParameters) -> bool:
@@ -124,9 +132,10 @@ def packs_left(graph: Graph, product: Product, tiles: TileParameters) -> bool:
     steps = prod(product.reduction)
     if len(product.reduction) > 1 or min(product.rows, product.columns, steps) < _FEW_ROWS:
         return False
-    spread = product.left_step((1,)) * 4 * steps
+    step_bytes = product.left_step((1,)) * 4
+    spread = step_bytes * steps
     fits = steps * 16 * 4 <= tiles.scratch_bytes
-    if not rows_adjacent(product) or spread <= _NEAR * tiles.scratch_bytes or not fits:
+    if not rows_adjacent(product) or spread <= _near(step_bytes, tiles) or not fits:
         return False
     return _cut(graph, [product], tiles, left_packed=False).chunk == 0
 

@@ -129,7 +129,16 @@ def test_convolutions(case: tuple[tuple[int, ...], ...], tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "extents", [(7, 5, 3), (64, 33, 24), (1, 130, 10), (17, 1, 1), (50, 64, 100)]
+    "extents",
+    [
+        (7, 5, 3),
+        (64, 33, 24),
+        (1, 130, 10),
+        (17, 1, 1),
+        (50, 64, 100),
+        (20, 140, 512),
+        (512, 140, 50),
+    ],
 )
 def test_matmul_in_all_orders(extents: tuple[int, int, int], tmp_path: Path) -> None:
     """Either operand and the result may be stored transposed; batches have strides of their own."""
