@@ -26,19 +26,25 @@ class Result:
 def interpret(graph: Graph, values: Mapping[str, Tensor]) -> Result:
     """Run a graph on tensors given by canonical placeholder name.
 
-    Floating-point inputs may be float64 throughout: the ops follow.
+    Floating-point inputs may be float64 throughout: the ops follow, and so does what is made of
+    integers and numbers.
 
     Raises:
         KeyError: a placeholder has no value.
     """
     places: dict[Node, Tensor] = {node: values[name_of(node)] for node in placeholders(graph)}
 
+    double = any(value.dtype == torch.float64 for value in values.values())
+
     def look_up(argument: Any) -> Any:
+        if double and argument == "f32":
+            return "f64"
         return torch.fx.map_arg(argument, places.__getitem__)
 
     for node in graph.nodes:
         if node.op == "call_function":
-            places[node] = node.target(*look_up(node.args), **look_up(node.kwargs))
+            kwargs = {key: look_up(value) for key, value in node.kwargs.items()}
+            places[node] = node.target(*map(look_up, node.args), **kwargs)
     found = outputs_of(graph)
     return Result(
         loss=None if found.loss is None else places[found.loss],

@@ -168,6 +168,7 @@ def cast(x: Tensor, dtype: str) -> Tensor:
 
 
 _DTYPES = {
+    "f64": torch.float64,  # of oracles alone
     "f32": torch.float32,
     "bf16": torch.bfloat16,
     "f16": torch.float16,

@@ -44,6 +44,22 @@ return loss=None, outputs=(), gradients={}, updates=(%write, %count)
     assert torch.equal(weight, kept)
 
 
+def test_what_is_made_of_numbers_is_as_precise_as_the_inputs() -> None:
+    """Constants and casts of integers are float64 beside float64 inputs, float32 otherwise."""
+    graph = parse("""%x: f32[] = input('x')
+%n: i64[] = input('n')
+%c: f32[] = full((), 0.1, 'f32')
+%m: f32[] = cast(%n, 'f32')
+%d: f32[] = div(%c, %m)
+%y: f32[] = add(%d, %x)
+return loss=None, outputs=(%y,), gradients={}, updates=()
+""")
+    for dtype in (torch.float64, torch.float32):
+        values = {"x": torch.tensor(0.0, dtype=dtype), "n": torch.tensor(3)}
+        (found,) = interpret(graph, values).outputs
+        assert found == torch.tensor(0.1, dtype=dtype) / 3
+
+
 def test_missing_values() -> None:
     """A placeholder without a value is named."""
     graph = parse(
