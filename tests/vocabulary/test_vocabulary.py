@@ -10,6 +10,7 @@ import pockengine as pe
 from pockengine.errors import CaptureError, InputError
 from tests.vocabulary.activations import ACTIVATIONS, FUNCTIONS, LOGIC
 from tests.vocabulary.attention import ATTENTION
+from tests.vocabulary.experts import EXPERTS
 from tests.vocabulary.harness import Case, Cases, case, check, weighted
 from tests.vocabulary.indexing import INDEXING, SHAPES
 from tests.vocabulary.reductions import REDUCTIONS
@@ -22,6 +23,7 @@ TABLES = {
     "indexing": INDEXING,
     "shapes": SHAPES,
     "attention": ATTENTION,
+    "experts": EXPERTS,
 }
 
 
