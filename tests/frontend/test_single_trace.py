@@ -15,6 +15,7 @@ import pockengine as pe
 from pockengine.frontend import capture as module
 from pockengine.frontend.capture import capture
 from pockengine.ir.interpret import interpret
+from tests.models import Asserting
 
 
 class Tied(nn.Module):
@@ -126,19 +127,6 @@ def test_a_buffer_assigned_anew_trains_as_in_pytorch() -> None:
             assert trainer.step(x, y, lr=0.1) == pytest.approx(loss.item(), rel=1e-5)
         torch.testing.assert_close(trainer.state_dict()["mean"], theirs.mean)
     assert torch.equal(model.mean, torch.zeros(4))  # type: ignore[arg-type]
-
-
-class Asserting(nn.Module):
-    """Asserts something of a number out of a tensor."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 4) -> (N, 4)."""
-        assert (x > 0).sum(1).max().item() <= x.shape[1]
-        return self.layer(x)  # type: ignore[no-any-return]
 
 
 def test_assert_about_values() -> None:
