@@ -33,6 +33,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pockengine.errors import CaptureError
 from pockengine.frontend.constants import FreshFromConstants
 from pockengine.frontend.evaluate import Evaluator
+from pockengine.frontend.grouped import grouped_decompositions
 from pockengine.frontend.legalize import UnsupportedError, legalize, unsupported_error
 from pockengine.frontend.losses import MODEL, Loss, loss_function, own_loss
 from pockengine.frontend.modes import (
@@ -329,7 +330,8 @@ def _stand_in(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
 
 def _decompositions() -> dict[Any, Any]:
     """What is traced in terms of other ops; composite ops need no entry, autograd has cut them."""
-    table = {**_core_aten_decompositions_post_autograd(), **get_decompositions(_ALSO)}
+    usual = {**_core_aten_decompositions_post_autograd(), **get_decompositions(_ALSO)}
+    table = {**usual, **grouped_decompositions()}
     whole = {getattr(packet, name) for packet in _WHOLE for name in packet.overloads()}  # type: ignore[no-untyped-call]
     return {op: rule for op, rule in table.items() if op not in whole}
 

@@ -8,7 +8,7 @@ its own, is not needed where only the loss is differentiated and nothing is writ
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,9 +23,12 @@ from torch._functorch._aot_autograd.descriptors import (
     PlainAOTOutput,
 )
 from torch._functorch._aot_autograd.functional_utils import from_fun, has_data_mutation, to_fun
+from torch._guards import TracingContext, tracing
 from torch._subclasses import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.utils.stateless import _reparametrize_module
 
 from pockengine.errors import CaptureError
@@ -58,24 +61,59 @@ def single_trace(
     parameters = dict(wrapper.named_parameters(remove_duplicate=False))
     owned = {**parameters, **dict(wrapper.named_buffers(remove_duplicate=False))}
     real = [*owned.values(), *(tensor.detach() for tensor in batch)]  # given twice, it is two
+    trace = make_fx(_joint(wrapper, tuple(owned)), decomposition_table=dict(decompositions))
     try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(mode)
-            fakes: list[Tensor] = [
-                t if isinstance(t, FakeTensor) else mode.from_tensor(t) for t in real
-            ]
-            fakes.append(torch.ones(()))
-            stack.enter_context(enable_python_dispatcher())
-            stack.enter_context(FunctionalTensorMode())
-            trace = make_fx(_joint(wrapper, tuple(owned)), decomposition_table=dict(decompositions))
-            module = trace(*fakes)
+        module = _traced(trace, real, mode)
     except CaptureError:
         raise
+    except DataDependentOutputException:
+        found = _traced_past_asserts(trace, real)
+        if found is None:
+            return None
+        module = found
     except Exception:  # noqa: BLE001 - AOTAutograd can do more, and says better what it cannot do
         return None
-    module.graph.eliminate_dead_code()
     _describe(module, list(owned), frozenset(parameters), len(batch))
     return module
+
+
+def _traced(
+    trace: Callable[..., torch.fx.GraphModule], real: Sequence[Tensor], mode: FakeTensorMode
+) -> torch.fx.GraphModule:
+    """The graph of what a function does with tensors and a tangent."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mode)
+        fakes: list[Tensor] = [
+            t if isinstance(t, FakeTensor) else mode.from_tensor(t) for t in real
+        ]
+        fakes.append(torch.ones(()))
+        stack.enter_context(enable_python_dispatcher())
+        stack.enter_context(FunctionalTensorMode())
+        module = trace(*fakes)
+    module.graph.eliminate_dead_code()
+    return module
+
+
+def _traced_past_asserts(
+    trace: Callable[..., torch.fx.GraphModule], real: Sequence[Tensor]
+) -> torch.fx.GraphModule | None:
+    """The graph where numbers are taken out of tensors for ``assert`` alone, or None.
+
+    What is asserted of them is left out, as the numbers are not known; PyTorch tells an ``assert``
+    from an ``if`` by the caller's bytecode.
+    """
+    asserting = ShapeEnv(
+        allow_scalar_outputs=True, allow_dynamic_output_shape_ops=False, trace_asserts=True
+    )
+    mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=asserting, static_shapes=True)
+    try:
+        with tracing(TracingContext(mode)):
+            module = _traced(trace, real, mode)
+    except Exception:  # noqa: BLE001 - AOTAutograd says what it is
+        return None
+    symbols = (torch.SymInt, torch.SymFloat, torch.SymBool)
+    used = any(isinstance(node.meta.get("val"), symbols) for node in module.graph.nodes)
+    return None if used else module
 
 
 def _joint(wrapper: nn.Module, names: tuple[str, ...]) -> Callable[..., list[Any]]:

@@ -89,6 +89,17 @@ def _binary(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]
     return _op(Kind.MAP)(reference)
 
 
+def _comparison(
+    name: str, function: Callable[..., Tensor], mirrored: Callable[..., Tensor]
+) -> Callable[..., Tensor]:
+    """A comparison, and the one that says the same with its operands exchanged."""
+
+    def call(a: Operand, b: Operand) -> Tensor:
+        return function(a, b) if isinstance(a, Tensor) else mirrored(b, a)
+
+    return _binary(name, call)
+
+
 def _as_tensors(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
     """Let numbers stand for tensors in functions that take only tensors."""
 
@@ -142,12 +153,12 @@ bitor = _binary("bitor", torch.bitwise_or)
 bitxor = _binary("bitxor", torch.bitwise_xor)
 maximum = _binary("maximum", _as_tensors(torch.maximum))
 minimum = _binary("minimum", _as_tensors(torch.minimum))
-eq = _binary("eq", torch.eq)
-ne = _binary("ne", torch.ne)
-lt = _binary("lt", torch.lt)
-le = _binary("le", torch.le)
-gt = _binary("gt", torch.gt)
-ge = _binary("ge", torch.ge)
+eq = _comparison("eq", torch.eq, torch.eq)
+ne = _comparison("ne", torch.ne, torch.ne)
+lt = _comparison("lt", torch.lt, torch.gt)
+le = _comparison("le", torch.le, torch.ge)
+gt = _comparison("gt", torch.gt, torch.lt)
+ge = _comparison("ge", torch.ge, torch.le)
 logical_and = _binary("logical_and", _as_tensors(torch.logical_and))
 logical_or = _binary("logical_or", _as_tensors(torch.logical_or))
 

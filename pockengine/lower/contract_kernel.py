@@ -9,7 +9,7 @@ from typing import Any
 from torch.fx import Graph, Node
 from tvm import tirx
 
-from pockengine.ir.graph import calls
+from pockengine.ir.graph import calls, type_of
 from pockengine.ir.verify import base_of
 from pockengine.lower.contraction import contraction
 from pockengine.lower.kernel import stored_outputs
@@ -95,7 +95,7 @@ class _Tail:
         index = self._index(batch, row, column, lanes)
         stores = []
         for node in self.stored:
-            there = values.elsewhere(self.anchor, node, index)
+            there = values.elsewhere(type_of(self.anchor).shape, node, index)
             stores.append(values.store(node, there, values.value(node, there)))
         return values.flushed(*stores)
 
@@ -106,7 +106,9 @@ class _Tail:
         index = self._index(batch, row, column, lanes)
         found: list[Stmt] = []
         for node in self.stored:
-            found += values.prefetches(node, values.elsewhere(self.anchor, node, index))
+            found += values.prefetches(
+                node, values.elsewhere(type_of(self.anchor).shape, node, index)
+            )
         return [*values.statements, *found]
 
     def _index(self, batch: Expr, row: Expr, column: Expr, lanes: int) -> Index:

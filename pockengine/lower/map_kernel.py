@@ -80,7 +80,7 @@ def map_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
         index = Index(tuple(place), loops.axis, width)
         stores = []
         for node in stored:
-            there = values.elsewhere(stored[0], node, index)
+            there = values.elsewhere(type_of(stored[0]).shape, node, index)
             stores.append(values.store(node, there, values.value(node, there)))
         return values.flushed(*stores)
 

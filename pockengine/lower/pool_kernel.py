@@ -121,7 +121,7 @@ class _Pooling:
         values.known(self.anchor, value)
         stores = []
         for node in self.stored:
-            there = values.elsewhere(self.anchor, node, index)
+            there = values.elsewhere(type_of(self.anchor).shape, node, index)
             stores.append(values.store(node, there, values.value(node, there)))
         return values.flushed(*stores)
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch.fx import Graph, Node
 from tvm import tirx
 
-from pockengine.ir.graph import calls, kind_of
+from pockengine.ir.graph import calls, kind_of, type_of
 from pockengine.ir.ops import Kind
 from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.loops import Columns, columns_of
@@ -215,7 +215,7 @@ class _Reduce:
         index = Index(tuple(place), moved, width)
         stores = []
         for node in self.stored:
-            there = values.elsewhere(first.node, node, index)
+            there = values.elsewhere(type_of(first.node).shape, node, index)
             stores.append(values.store(node, there, values.value(node, there)))
         return values.flushed(*stores)
 

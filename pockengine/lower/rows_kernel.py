@@ -160,11 +160,14 @@ class _Rows:
             body = []
             for node in keep:
                 spot = self._spot(outer, at, width)
-                body.append(tirx.BufferStore(self.kept[node], values.value(node, index), [spot]))
+                value = values.value(node, values.elsewhere(self.rows.shape, node, index))
+                body.append(tirx.BufferStore(self.kept[node], value, [spot]))
             for r, reduction in enumerate(reductions):
                 value = values.value(reduction.source, index)
                 body.append(accumulate(totals[r][width], reduction, value))
-            body.extend(values.store(node, index, values.value(node, index)) for node in stores)
+            for node in stores:
+                there = values.elsewhere(self.rows.shape, node, index)
+                body.append(values.store(node, there, values.value(node, there)))
             return values.flushed(*body)
 
         statements.append(self._walk(lead, extent, element))

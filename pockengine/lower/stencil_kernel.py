@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.fx import Graph, Node
 
-from pockengine.ir.graph import calls, op_name
+from pockengine.ir.graph import calls, op_name, type_of
 from pockengine.lower import depthwise
 from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.nest import Buffer, Expr, Stmt, const
@@ -73,6 +73,6 @@ class _Stencil:
         values.known(self.anchor, value)
         stores = []
         for node in self.stored:
-            there = values.elsewhere(self.anchor, node, index)
+            there = values.elsewhere(type_of(self.anchor).shape, node, index)
             stores.append(values.store(node, there, values.value(node, there)))
         return values.flushed(*stores)

@@ -98,13 +98,15 @@ class Values:
         """State the value of a node at the one place that this code is about."""
         self.vectors[node] = self._bind(value)
 
-    def elsewhere(self, node: Node, other: Node, index: Index) -> Index:
-        """The place in ``other`` with the row-major number of a place in ``node``."""
-        have, want = type_of(other).shape, type_of(node).shape
-        if have == want:
+    def elsewhere(self, shape: tuple[int, ...], other: Node, index: Index) -> Index:
+        """The place in ``other`` with the row-major number of a place in a shape."""
+        have = type_of(other).shape
+        if have == shape:
             return index
         return self._derived(
-            ("elsewhere", have, want), index, lambda: _reshaped(have, want, index, self._bind_place)
+            ("elsewhere", have, shape),
+            index,
+            lambda: _reshaped(have, shape, index, self._bind_place),
         )
 
     def flushed(self, *last: Stmt) -> Stmt:

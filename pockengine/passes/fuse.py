@@ -412,11 +412,12 @@ class _Builder:
 
     def _is_per_row(self, group: Group, node: Node) -> bool:
         """Whether a node has one element a row, and all that it reads inside has so as well."""
-        return type_of(node).shape in group.row_shapes and all(
-            type_of(operand).shape in group.row_shapes
-            for operand in node.all_input_nodes
-            if self.group.get(base_of(operand)) is group
-        )
+        if type_of(node).shape not in group.row_shapes:
+            return False
+        inner = [o for o in node.all_input_nodes if self.group.get(base_of(o)) is group]
+        if op_name(node) in _CAN_WAIT:
+            return not inner  # reads other rows than it writes
+        return all(type_of(operand).shape in group.row_shapes for operand in inner)
 
     def _follows(self, group: Group, node: Node, shape: tuple[int, ...]) -> bool:
         """Whether a node's elements are the domain's, and each operand inside is read in place."""

@@ -15,6 +15,7 @@ import pockengine as pe
 from pockengine.frontend import capture as module
 from pockengine.frontend.capture import capture
 from pockengine.ir.interpret import interpret
+from tests.models import Asserting
 
 
 class Tied(nn.Module):
@@ -126,3 +127,11 @@ def test_a_buffer_assigned_anew_trains_as_in_pytorch() -> None:
             assert trainer.step(x, y, lr=0.1) == pytest.approx(loss.item(), rel=1e-5)
         torch.testing.assert_close(trainer.state_dict()["mean"], theirs.mean)
     assert torch.equal(model.mean, torch.zeros(4))  # type: ignore[arg-type]
+
+
+def test_assert_about_values() -> None:
+    """What a program only asserts of its values is left out."""
+    x, y = torch.randn(3, 4), torch.randn(3, 4)
+    model = Asserting()
+    with pe.compile(model, (x, y), loss="mse", optimizer=pe.SGD()) as trainer:
+        assert trainer.step(x, y, lr=0.1) == pytest.approx(F.mse_loss(model(x), y).item(), rel=1e-5)

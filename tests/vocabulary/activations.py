@@ -124,6 +124,10 @@ FUNCTIONS: dict[str, Case] = {
 }
 
 LOGIC: dict[str, Case] = {
+    "number on the left": case(
+        lambda x: (torch.zeros(3, 4) == x, torch.ones(3, 4) < x, torch.full((3, 4), 0.5) >= x),
+        (3, 4),
+    ),
     **{
         name: case(getattr(torch, name), _SHAPE, (7,))
         for name in "eq ne lt le gt ge isclose".split()

@@ -58,6 +58,11 @@ REDUCTIONS: dict[str, Case] = {
     "norm of zeros": case(lambda x: (x * 0).norm(dim=-1), (3, 5)),
     "normalize": case(lambda x: (F.normalize(x, dim=1), F.normalize(x, 1.0, -1)), _SHAPE),
     "renorm by hand": case(lambda x: x / x.norm(dim=-1, keepdim=True).clamp(min=1.0), _SHAPE),
+    "norm of gated parts": case(
+        lambda x, y: F.rms_norm((y.flatten(-2) * F.silu(x[..., :12])).reshape(2, 5, 1, 12), (12,)),
+        (2, 5, 20),
+        (2, 5, 3, 4),
+    ),
     "softmax": case(lambda x: (x.softmax(0), x.softmax(1), x.softmax(2)), _SHAPE),
     "log_softmax": case(lambda x: (x.log_softmax(0), x.log_softmax(1), x.log_softmax(2)), _SHAPE),
     "softmax with -inf": case(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import nn
 
 import pockengine as pe
 from pockengine.errors import CaptureError, InputError
 from tests.vocabulary.activations import ACTIVATIONS, FUNCTIONS, LOGIC
 from tests.vocabulary.attention import ATTENTION
+from tests.vocabulary.experts import EXPERTS, ends
 from tests.vocabulary.harness import Case, Cases, case, check, weighted
 from tests.vocabulary.indexing import INDEXING, SHAPES
 from tests.vocabulary.reductions import REDUCTIONS
@@ -22,6 +24,7 @@ TABLES = {
     "indexing": INDEXING,
     "shapes": SHAPES,
     "attention": ATTENTION,
+    "experts": EXPERTS,
 }
 
 
@@ -63,6 +66,35 @@ def test_place_out_of_range(row: Case, bad: int) -> None:
             trainer.step(wrong, torch.ones(1), lr=0.1)
 
 
+def test_rows_of_no_group() -> None:
+    """Rows behind the last group are zeros, and neither they nor a group of none get a gradient."""
+    x, weight = nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.randn(3, 4, 4))
+    model = Cases(
+        {"row": case(lambda x, w, e: F.grouped_mm(x, w, offs=e), x, weight, ends(1, 1, 4))}
+    )
+    given, target = tuple(model.given), torch.ones(1)
+    with pe.compile(model, (given, target), loss=weighted, optimizer=pe.SGD()) as trainer:
+        found = torch.as_tensor(trainer.predict(*given)[0])
+        trainer.step(given, target, lr=0.1)
+        state = trainer.state_dict()
+    parts = torch.cat([x[:1] @ weight[0], x[1:4] @ weight[2], torch.zeros(2, 4)])
+    torch.testing.assert_close(found, parts.detach())
+    moved = [state[f"operand_0_{i}"] != p for i, p in enumerate((x, weight))]
+    assert moved[0].any(1).tolist() == [True] * 4 + [False] * 2
+    assert moved[1].any(2).any(1).tolist() == [True, False, True]
+
+
+def test_experts_of_transformers() -> None:
+    """The products that the package traces its experts with, and their gradients."""
+    pytest.importorskip("transformers.integrations.moe")
+    product = torch.ops.transformers.grouped_mm_fallback
+    table = {
+        "by rows": case(product, (7, 4), (3, 4, 8), ends(2, 2, 6)),
+        "transposed": case(lambda x, w, e: product(x, w.mT, e), (7, 4), (3, 8, 4), ends(0, 5, 7)),
+    }
+    assert check(table) == []
+
+
 def test_training_of_attention() -> None:
     """nn.MultiheadAttention in train mode, without dropout."""
     model = nn.MultiheadAttention(8, 2, batch_first=True).train()
@@ -89,6 +121,7 @@ def test_training_of_attention() -> None:
         (lambda x: x[x > 0].sum() * x, "value"),
         (lambda x: torch.scatter_reduce(x, 0, torch.tensor([0]), x, "amax"), "by amax"),
         (lambda x: x.index_put((x > 0,), x), "mask as index"),
+        (lambda x: x * torch.histc(x, 4), "bins that the data decides"),
     ],
 )
 def test_form_that_cannot_be_said(function: object, found: str) -> None:

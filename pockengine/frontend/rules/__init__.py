@@ -9,6 +9,7 @@ from pockengine.frontend.rules import (  # noqa: F401 - importing a family enter
     diagonal,
     elementary,
     elementwise,
+    histogram,
     index,
     normalize,
     numbers,
