@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch._decomp import _core_aten_decompositions_post_autograd, get_decompositions
 from torch._export.utils import _compiling_state_context
 from torch._functorch._aot_autograd.descriptors import (
     BufferAOTInput,
@@ -32,8 +31,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pockengine.errors import CaptureError
 from pockengine.frontend.constants import FreshFromConstants
+from pockengine.frontend.decompositions import decompositions
 from pockengine.frontend.evaluate import Evaluator
-from pockengine.frontend.grouped import grouped_decompositions
 from pockengine.frontend.legalize import UnsupportedError, legalize, unsupported_error
 from pockengine.frontend.losses import MODEL, Loss, loss_function, own_loss
 from pockengine.frontend.modes import (
@@ -57,26 +56,6 @@ from pockengine.frontend.trace_errors import trace_error
 Batch: TypeAlias = Any
 
 _EVALUATION = "evaluation_"  # prefix of constants
-_WHOLE = (  # ops the vocabulary holds whole, or says better than their decomposition does
-    torch.ops.aten.native_batch_norm_backward,
-    torch.ops.aten.embedding_dense_backward,
-    torch.ops.aten.select_backward,
-    torch.ops.aten.slice_backward,
-    torch.ops.aten.roll,
-)
-_ALSO = (
-    torch.ops.aten.native_layer_norm,
-    torch.ops.aten.native_group_norm,
-    torch.ops.aten._softmax,  # noqa: SLF001
-    torch.ops.aten._log_softmax,  # noqa: SLF001
-    torch.ops.aten.gelu,
-    torch.ops.aten.addmv,
-    torch.ops.aten.elu,
-    torch.ops.aten.elu_backward,
-    torch.ops.aten.leaky_relu,
-    torch.ops.aten.leaky_relu_backward,
-    torch.ops.aten.linalg_vector_norm,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,14 +307,6 @@ def _stand_in(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
     return empty
 
 
-def _decompositions() -> dict[Any, Any]:
-    """What is traced in terms of other ops; composite ops need no entry, autograd has cut them."""
-    usual = {**_core_aten_decompositions_post_autograd(), **get_decompositions(_ALSO)}
-    table = {**usual, **grouped_decompositions()}
-    whole = {getattr(packet, name) for packet in _WHOLE for name in packet.overloads()}  # type: ignore[no-untyped-call]
-    return {op: rule for op, rule in table.items() if op not in whole}
-
-
 def _trace(
     wrapper: _WithLoss, batch: tuple[Tensor, ...], *, annotate: bool
 ) -> torch.fx.GraphModule:
@@ -350,11 +321,11 @@ def _trace(
             mode = FakeTensorMode(allow_non_fake_inputs=True)
             stack.enter_context(tracing(TracingContext(mode)))
             stack.enter_context(_without_values(wrapper, mode))
-            found = None if annotate else single_trace(wrapper, batch, mode, _decompositions())
+            found = None if annotate else single_trace(wrapper, batch, mode, decompositions())
             if found is not None:
                 return found
             joint = aot_export_joint_with_descriptors(
-                stack, wrapper, batch, decompositions=_decompositions()
+                stack, wrapper, batch, decompositions=decompositions()
             )
             return joint.graph_module
     except CaptureError:

@@ -136,9 +136,10 @@ class _Builder:
         readers = self.readers[node]
         if not is_op(node, "matmul") or len(readers) != 1 or not is_op(readers[0], "add"):
             return None
-        others = [term for term in readers[0].args if term is not node]
-        if len(others) != 1 or not is_op(other := others[0], "matmul"):
+        others = [term for term in readers[0].all_input_nodes if term is not node]
+        if len(others) != 1 or not is_op(others[0], "matmul"):
             return None
+        other = others[0]
         sides = {each in self.forward for each in (node, other, readers[0])}
         alike = type_of(other) == type_of(node) and len(sides) == 1
         return other if alike and self.readers[other] == readers else None

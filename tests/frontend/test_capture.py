@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
+import pockengine as pe
 from pockengine.errors import CaptureError
 from pockengine.frontend.capture import capture
 from pockengine.ir.graph import calls, name_of, outputs_of, placeholders, role_of
@@ -152,3 +156,25 @@ def test_loss_that_is_no_scalar() -> None:
     batch = (torch.randn(2, 3), torch.randn(2, 3))
     with pytest.raises(CaptureError, match="a loss that gives a scalar"):
         capture(nn.Linear(3, 3), batch, nn.MSELoss(reduction="none"))
+
+
+@pytest.mark.parametrize("axis", [0, 2, None])
+def test_weight_normalization(axis: int | None) -> None:
+    """Directions and lengths of a weight are trained as in PyTorch."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        weight_norm(nn.Conv1d(4, 6, 3, groups=2), dim=axis), nn.Flatten(), nn.Linear(18, 2)
+    )
+    batch = (torch.randn(3, 4, 5), torch.randn(3, 2))
+    theirs = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1)
+    with pe.compile(model, batch, loss="mse", optimizer=pe.SGD(), threads=1) as trainer:
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = F.mse_loss(theirs(batch[0]), batch[1])
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            assert trainer.step(*batch, lr=0.1) == pytest.approx(loss.item(), rel=1e-5)
+        found = trainer.state_dict()
+    for name, parameter in theirs.named_parameters():
+        torch.testing.assert_close(found[name], parameter.detach())
