@@ -276,13 +276,19 @@ def prod(x: Tensor, axes: tuple[int, ...], keepdims: bool = False) -> Tensor:
 @_op(Kind.CONTRACT)
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """(..., M, K) x (..., K, N) -> (..., M, N); both have the same leading extents."""
-    wide = torch.promote_types(a.dtype, b.dtype)  # constants of a float64 oracle are float32
-    return torch.matmul(a.to(wide), b.to(wide))
+    return torch.matmul(*_alike(a, b))
+
+
+def _alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the wider dtype: constants of a float64 oracle are float32."""
+    wide = torch.promote_types(a.dtype, b.dtype)
+    return a.to(wide), b.to(wide)
 
 
 def _convolve(
     x: Tensor, weight: Tensor, stride: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> Tensor:
+    x, weight = _alike(x, weight)
     top, bottom, left, right = padding
     if top == bottom and left == right:
         return F.conv2d(x, weight, None, stride, (top, left), dilation, groups)
@@ -311,6 +317,7 @@ def conv2d_input_grad(
     groups: int,
 ) -> Tensor:
     """Gradient of conv2d by x: (N, O, P, Q) with (O, C / groups, R, S) -> (N, C, *input_size)."""
+    grad, weight = _alike(grad, weight)
     top, bottom, left, right = padding
     height, width = input_size
     shape = (
@@ -336,6 +343,7 @@ def conv2d_weight_grad(
     groups: int,
 ) -> Tensor:
     """Gradient of conv2d by weight: (N, C, H, W), (N, O, P, Q) -> (O, C / groups, *kernel_size)."""
+    x, grad = _alike(x, grad)
     top, bottom, left, right = padding
     padded = F.pad(x, (left, right, top, bottom))
     shape = (grad.shape[1], x.shape[1] // groups, *kernel_size)
