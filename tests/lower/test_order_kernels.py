@@ -107,3 +107,15 @@ def test_large_quotients_of_fmod(tmp_path: Path) -> None:
         {"a": a, "b": b},
         tmp_path,
     )
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3)])
+def test_last_places_of_nothing(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """An index without elements names no place."""
+    text = "x".join(map(str, shape))
+    _check(
+        f"%i: i64[{text}] = input('i')\n%l: i64[4] = last_places(%i, 4)",
+        "%l,",
+        {"i": torch.zeros(shape, dtype=torch.int64)},
+        tmp_path,
+    )

@@ -78,7 +78,8 @@ UNREACHED = {
     **dict.fromkeys(
         "_unsafe_index.Tensor _unsafe_index_put.default all.dim all.dims baddbmm.default "
         "clamp_max.Tensor clamp_max.default clamp_min.Tensor clamp_min.default empty_like.default "
-        "floor_divide.default mv.default new_empty.default new_full.default new_ones.default new_zeros.default "
+        "floor_divide.default mv.default new_empty.default new_full.default new_ones.default "
+        "new_zeros.default "
         "ones.default ones_like.default replication_pad1d.default replication_pad2d.default "
         "replication_pad3d.default select_scatter.default stack.default zeros.default "
         "zeros_like.default".split(),
