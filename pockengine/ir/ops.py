@@ -460,7 +460,7 @@ def pack_bits(mask: Tensor, axis: int) -> Tensor:
     moved = mask.movedim(axis, -1)
     moved = F.pad(moved.to(torch.uint8), (0, -extent % 8))
     weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.int32, device="cpu")
-    octets = moved.reshape(*moved.shape[:-1], -1, 8).to(torch.int32)
+    octets = moved.reshape(*moved.shape[:-1], moved.shape[-1] // 8, 8).to(torch.int32)
     packed = (octets * weights.to(mask.device)).sum(-1).to(torch.uint8)
     return packed.movedim(-1, axis)
 
@@ -471,7 +471,7 @@ def unpack_bits(packed: Tensor, axis: int, extent: int) -> Tensor:
     moved = packed.movedim(axis, -1).to(torch.int32)
     shifts = torch.arange(8, dtype=torch.int32, device=packed.device)
     bits = (moved.unsqueeze(-1) >> shifts) & 1
-    flat = bits.reshape(*moved.shape[:-1], -1)[..., :extent]
+    flat = bits.flatten(-2)[..., :extent]
     return flat.to(torch.bool).movedim(-1, axis)
 
 
