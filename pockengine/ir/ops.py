@@ -288,13 +288,19 @@ def prod(x: Tensor, axes: tuple[int, ...], keepdims: bool = False) -> Tensor:
 @_op(Kind.CONTRACT)
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """(..., M, K) x (..., K, N) -> (..., M, N); both have the same leading extents."""
-    wide = torch.promote_types(a.dtype, b.dtype)  # constants of a float64 oracle are float32
-    return torch.matmul(a.to(wide), b.to(wide))
+    return torch.matmul(*_alike(a, b))
+
+
+def _alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the wider dtype: constants of a float64 oracle are float32."""
+    wide = torch.promote_types(a.dtype, b.dtype)
+    return a.to(wide), b.to(wide)
 
 
 def _convolve(
     x: Tensor, weight: Tensor, stride: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> Tensor:
+    x, weight = _alike(x, weight)
     top, bottom, left, right = padding
     if top == bottom and left == right:
         return F.conv2d(x, weight, None, stride, (top, left), dilation, groups)
@@ -323,6 +329,7 @@ def conv2d_input_grad(
     groups: int,
 ) -> Tensor:
     """Gradient of conv2d by x: (N, O, P, Q) with (O, C / groups, R, S) -> (N, C, *input_size)."""
+    grad, weight = _alike(grad, weight)
     top, bottom, left, right = padding
     height, width = input_size
     shape = (
@@ -348,6 +355,7 @@ def conv2d_weight_grad(
     groups: int,
 ) -> Tensor:
     """Gradient of conv2d by weight: (N, C, H, W), (N, O, P, Q) -> (O, C / groups, *kernel_size)."""
+    x, grad = _alike(x, grad)
     top, bottom, left, right = padding
     padded = F.pad(x, (left, right, top, bottom))
     shape = (grad.shape[1], x.shape[1] // groups, *kernel_size)
@@ -464,7 +472,7 @@ def pack_bits(mask: Tensor, axis: int) -> Tensor:
     moved = mask.movedim(axis, -1)
     moved = F.pad(moved.to(torch.uint8), (0, -extent % 8))
     weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.int32, device="cpu")
-    octets = moved.reshape(*moved.shape[:-1], -1, 8).to(torch.int32)
+    octets = moved.reshape(*moved.shape[:-1], moved.shape[-1] // 8, 8).to(torch.int32)
     packed = (octets * weights.to(mask.device)).sum(-1).to(torch.uint8)
     return packed.movedim(-1, axis)
 
@@ -475,7 +483,7 @@ def unpack_bits(packed: Tensor, axis: int, extent: int) -> Tensor:
     moved = packed.movedim(axis, -1).to(torch.int32)
     shifts = torch.arange(8, dtype=torch.int32, device=packed.device)
     bits = (moved.unsqueeze(-1) >> shifts) & 1
-    flat = bits.reshape(*moved.shape[:-1], -1)[..., :extent]
+    flat = bits.flatten(-2)[..., :extent]
     return flat.to(torch.bool).movedim(-1, axis)
 
 

@@ -106,9 +106,16 @@ def _scalar(x: Expr) -> str:
     return str(x.ty.dtype).split("x", maxsplit=1)[0]
 
 
+def _negated(x: Expr) -> Expr:
+    """Not x, said so that no comparison is turned around: not (a < b) is no a >= b beside NaN."""
+    lanes = math.lanes_of(x)
+    number = tirx.Cast("int32" if lanes == 1 else f"int32x{lanes}", x)
+    return tirx.EQ(number, constant(0, DType.I32, lanes))
+
+
 def _either(a: Expr, b: Expr) -> Expr:
     """Booleans that differ."""
-    return tirx.Or(tirx.And(a, tirx.Not(b)), tirx.And(tirx.Not(a), b))
+    return tirx.Or(tirx.And(a, _negated(b)), tirx.And(_negated(a), b))
 
 
 def _widened(x: Expr) -> Expr:
@@ -180,12 +187,12 @@ INTEGER_ROWS: dict[str, Row] = {
     "ge": _compared(tirx.GE),
 }
 BOOL_ROWS: dict[str, Row] = {  # LLVM has no instruction that compares TVM's booleans
-    "eq": lambda a, b: tirx.Not(_either(a, b)),
+    "eq": lambda a, b: _negated(_either(a, b)),
     "ne": _either,
-    "lt": lambda a, b: tirx.And(tirx.Not(a), b),
-    "le": lambda a, b: tirx.Or(tirx.Not(a), b),
-    "gt": lambda a, b: tirx.And(a, tirx.Not(b)),
-    "ge": lambda a, b: tirx.Or(a, tirx.Not(b)),
+    "lt": lambda a, b: tirx.And(_negated(a), b),
+    "le": lambda a, b: tirx.Or(_negated(a), b),
+    "gt": lambda a, b: tirx.And(a, _negated(b)),
+    "ge": lambda a, b: tirx.Or(a, _negated(b)),
     "maximum": tirx.Or,
     "minimum": tirx.And,
     "mul": tirx.And,
@@ -204,7 +211,7 @@ ROWS: dict[str, Row] = {
     "ge": tirx.GE,
     "logical_and": tirx.And,
     "logical_or": tirx.Or,
-    "logical_not": tirx.Not,
+    "logical_not": _negated,
     "where": tirx.Select,
     "copy": lambda x: x,
 }

@@ -27,12 +27,13 @@ from pockengine.lower.work import Work
 
 
 def split_row(row: Expr, extents: Sequence[int]) -> tuple[list[Stmt], list[Expr]]:
-    """A flat row number as one bound index an axis, outermost first."""
+    """A flat row number as one bound index an axis, outermost first; an empty axis has no rows."""
     statements: list[Stmt] = []
     places: list[Expr] = []
     for extent in reversed(extents[1:]):
-        place, bind = bound("i", tirx.truncmod(row, const(extent)))
-        row, rest = bound("rest", tirx.truncdiv(row, const(extent)))
+        divisor = const(max(extent, 1))
+        place, bind = bound("i", tirx.truncmod(row, divisor))
+        row, rest = bound("rest", tirx.truncdiv(row, divisor))
         statements += [bind, rest]
         places.append(place)
     if extents:

@@ -107,3 +107,26 @@ def test_large_quotients_of_fmod(tmp_path: Path) -> None:
         {"a": a, "b": b},
         tmp_path,
     )
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3)])
+def test_last_places_of_nothing(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """An index without elements names no place."""
+    text = "x".join(map(str, shape))
+    _check(
+        f"%i: i64[{text}] = input('i')\n%l: i64[4] = last_places(%i, 4)",
+        "%l,",
+        {"i": torch.zeros(shape, dtype=torch.int64)},
+        tmp_path,
+    )
+
+
+def test_negated_comparisons_of_nan(tmp_path: Path) -> None:
+    """What is not below NaN is not above it either."""
+    x = torch.tensor([1.0, float("nan"), 0.0] * 7)
+    calls = "\n".join(
+        f"%c{n}: bool[21] = {op}(%x, 0.25)\n%n{n}: bool[21] = logical_not(%c{n})"
+        for n, op in enumerate("lt le gt ge eq ne".split())
+    )
+    outputs = ", ".join(f"%n{n}" for n in range(6))
+    _check(f"%x: f32[21] = input('x')\n{calls}", outputs, {"x": x}, tmp_path)

@@ -24,6 +24,7 @@ from pockengine.ir.graph import (
 )
 from pockengine.ir.types import DType, Role, TensorType
 from pockengine.ir.verify import verify
+from tests.properties.rare_steps import RARE_STEPS
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -49,7 +50,17 @@ class Builder:
     graph: Graph = field(default_factory=Graph)
     pool: list[Node] = field(default_factory=list)
     exact: set[Node] = field(default_factory=set)
+    updates: list[Node] = field(default_factory=list)
+    generator: tuple[Node, Node] | None = None
     inputs: int = 0
+
+    def draw_bool(self) -> bool:
+        """Yes or no."""
+        return bool(self.draw(st.booleans()))
+
+    def place(self, count: int) -> int:
+        """A number below ``count``."""
+        return int(self.draw(st.integers(0, count - 1)))
 
     def one_of(self, choices: Any) -> Any:
         """One of several things."""
@@ -237,6 +248,7 @@ STEPS: dict[str, Callable[[Builder, Node], None]] = {
     "matmul": _matmul,
     "conv": _conv,
     "rows": _rows,
+    **RARE_STEPS,
 }
 """How a graph may grow by a call or two from a value; each does nothing where it does not fit."""
 
@@ -258,10 +270,22 @@ def graphs(draw: Draw, most: int = 12, extents: tuple[int, ...] = EXTENTS) -> Gr
     return finished(to, (last, *others[:half]), others[half:])
 
 
+@st.composite
+def every_step(draw: Draw) -> Graph:
+    """A graph of every step once from each of a few inputs, without outputs."""
+    to = Builder(draw)
+    for shape in ((2, 3, 5, 4), (2, 3, 4), (5, 3)):
+        x = to.input(shape)
+        for step in STEPS.values():
+            to.pool.append(x)
+            step(to, x)
+    return to.graph
+
+
 def finished(to: Builder, outputs: tuple[Node, ...], gradients: list[Node]) -> Graph:
     """The graph with its outputs, placeholders first."""
     named = {f"p{place}": node for place, node in enumerate(gradients)}
-    set_outputs(to.graph, Outputs(outputs=outputs, gradients=named))
+    set_outputs(to.graph, Outputs(outputs=outputs, gradients=named, updates=tuple(to.updates)))
     drop_dead(to.graph)
     first = next(node for node in to.graph.nodes if node.op == "call_function")
     for node in list(to.graph.find_nodes(op="placeholder")):

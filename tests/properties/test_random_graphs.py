@@ -13,7 +13,9 @@ from hypothesis import given
 from torch import Tensor
 from torch.fx import Graph
 
+from pockengine.ir.graph import op_name
 from pockengine.ir.interpret import interpret
+from pockengine.ir.ops import OPS
 from pockengine.ir.text import parse, text
 from pockengine.ir.verify import verify
 from pockengine.lower.features import host_target
@@ -23,6 +25,7 @@ from pockengine.passes.choose_layout import choose_layout
 from pockengine.passes.choose_saved import choose_saved
 from pockengine.passes.compress_masks import compress_masks
 from pockengine.passes.copy_outputs import copy_outputs
+from pockengine.passes.decompose_batch_norm import decompose_batch_norm
 from pockengine.passes.fuse import fuse
 from pockengine.passes.pad_convolutions import pad_convolutions
 from pockengine.passes.simplify import simplify
@@ -33,9 +36,10 @@ from pockengine.runtime.encoding import MAX_OPERANDS
 from pockengine.targets.host import TARGET
 from tests.conftest import examples
 from tests.lower.kernel_oracle import check_kernels
-from tests.properties.graphs import contents, graphs
+from tests.properties.graphs import contents, every_step, graphs
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    decompose_batch_norm,
     simplify,
     split_concatenations,
     pad_convolutions,
@@ -58,7 +62,7 @@ def lowered(graph: Graph) -> Graph:
 def results(graph: Graph, values: dict[str, Tensor]) -> list[Tensor]:
     """What a graph yields."""
     found = interpret(graph, values)
-    return [*found.outputs, *found.gradients.values()]
+    return [*found.outputs, *found.gradients.values(), *found.updates.values()]
 
 
 @cache
@@ -81,7 +85,7 @@ def test_passes_keep_values(graph: Graph) -> None:
         made = verify(each(graph))
         assert text(graph) == before
         for found, right in zip(results(made, values), wanted, strict=True):
-            torch.testing.assert_close(found, right, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(found, right, rtol=1e-9, atol=1e-9, equal_nan=True)
         graph = made
 
 
@@ -123,4 +127,18 @@ def test_kernels_compute_what_graphs_mean(graph: Graph) -> None:
 @given(graphs(most=3, extents=(0, 1, 1, 3, 17)))
 def test_kernels_of_special_values_and_empty_shapes(graph: Graph) -> None:
     """NaN, infinities, signed zeros, axes of none and of one come out as the interpreter says."""
-    check_kernels(fuse(choose_layout(simplify(graph), {})), contents(graph, SPECIAL), folder())
+    simple = simplify(decompose_batch_norm(graph))
+    check_kernels(fuse(choose_layout(simple, {})), contents(graph, SPECIAL), folder())
+
+
+def test_no_op_is_left_out() -> None:
+    """Every op of the vocabulary is in some random graph."""
+    drawn: set[str] = set()
+
+    @examples(15)
+    @given(every_step())
+    def note(graph: Graph) -> None:
+        drawn.update(op_name(node) for node in graph.nodes if node.op == "call_function")
+
+    note()
+    assert sorted(OPS.keys() - drawn) == []

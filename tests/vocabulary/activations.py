@@ -93,6 +93,8 @@ FUNCTIONS: dict[str, Case] = {
     "addcdiv": case(lambda x, y: torch.addcdiv(x, y, y.abs() + 1, value=0.4), _SHAPE, (7,)),
     "atan2": case(torch.atan2, _SHAPE, _SHAPE),
     "hypot": case(torch.hypot, _SHAPE, _SHAPE),
+    "floor_divide": case(lambda x, y: torch.floor_divide(x.detach(), y.detach()) + y, _SHAPE, (7,)),
+    "copysign number": case(lambda x: torch.copysign(x, -1.0), _SHAPE),
     "xlogy": case(torch.xlogy, _SHAPE, _POSITIVE),
     "logaddexp": case(torch.logaddexp, _SHAPE, _SHAPE),
     "copysign": case(torch.copysign, _SHAPE, _SHAPE),
@@ -157,7 +159,16 @@ LOGIC: dict[str, Case] = {
     "and of numbers": case(lambda x: torch.logical_and(x, x > 0.5), _SHAPE),
     "compare bools": case(lambda a: (a == ~a, a != True), _BOOLS),  # noqa: E712
     "bitwise_not": case(lambda a: ~a, _INTS),
-    "shifts": case(lambda a: (a << 2, a >> 1), _INTS),
+    "shifts": case(lambda a: (a << 2, a >> 1, a.bitwise_left_shift(3)), _INTS),
+    "right shift": case(lambda a: a.bitwise_right_shift(1), _INTS),
+    "bits and numbers": case(
+        lambda a: (
+            torch.bitwise_and(a, 3),
+            torch.bitwise_or(a, 3),
+            torch.bitwise_xor(a, 3),
+        ),
+        _INTS,
+    ),
     "isnan": case(lambda x: (torch.isnan(x / 0 * 0), torch.isnan(x)), _SHAPE),
     "isinf": case(lambda x: (torch.isinf(x / 0), torch.isinf(x)), _SHAPE),
     "isfinite": case(lambda x: (torch.isfinite(x / (x > 0)), torch.isfinite(x)), _SHAPE),

@@ -81,17 +81,22 @@ class Cases(nn.Module):
         """The tensors of all cases; ``given`` are the integer and boolean operands."""
         found: list[Tensor] = []
         self.names = []
-        for number, (name, each) in enumerate(self.table.items()):
-            operands = [
-                given[self.place[number, i]] if (number, i) in self.place else self._own(number, i)
-                for i in range(len(each.operands))
-            ]
-            modules = [getattr(self, f"module_{number}_{i}") for i in range(len(each.modules))]
-            result = each.function(*operands, *modules)
-            results = result if isinstance(result, (tuple, list)) else (result,)
+        for number, name in enumerate(self.table):
+            results = self.results(number, given)
             found += results
             self.names += [name] * len(results)
         return (*found, self.unused * 2)
+
+    def results(self, number: int, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The tensors of one case."""
+        each = list(self.table.values())[number]
+        operands = [
+            given[self.place[number, i]] if (number, i) in self.place else self._own(number, i)
+            for i in range(len(each.operands))
+        ]
+        modules = [getattr(self, f"module_{number}_{i}") for i in range(len(each.modules))]
+        result = each.function(*operands, *modules)
+        return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
 
 def weighted(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
@@ -99,7 +104,7 @@ def weighted(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
     total = target.sum()
     for output in outputs:
         weights = torch.cos(torch.arange(output.numel()) + 0.5).reshape(output.shape)
-        total = total + (output.to(torch.float32) * weights).sum()
+        total = total + (output.to(target.dtype) * weights).sum()
     return total
 
 

@@ -83,6 +83,7 @@ REDUCTIONS: dict[str, Case] = {
     "argsort": case(lambda x: (x.argsort(-1), x.argsort(0, descending=True)), (5, 9)),
     "topk": case(lambda x: (*x.topk(3), *x.topk(2, 0), *x.topk(2, largest=False)), (5, 9)),
     "topk of one": case(lambda x: x.topk(1, -1), (5, 9)),
+    "smallest one": case(lambda x: x.topk(1, -1, largest=False)[0], (5, 9)),
     "kthvalue": case(lambda x: x.kthvalue(2, -1), (5, 9)),
     "diff": case(lambda x: x.diff(dim=1), _SHAPE),
     "trace": case(lambda x: x.trace(), (4, 4)),

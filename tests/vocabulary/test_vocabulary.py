@@ -9,23 +9,10 @@ from torch import nn
 
 import pockengine as pe
 from pockengine.errors import CaptureError, InputError
-from tests.vocabulary.activations import ACTIVATIONS, FUNCTIONS, LOGIC
-from tests.vocabulary.attention import ATTENTION
-from tests.vocabulary.experts import EXPERTS, ends
+from tests.vocabulary.experts import ends
 from tests.vocabulary.harness import Case, Cases, case, check, weighted
-from tests.vocabulary.indexing import INDEXING, SHAPES
-from tests.vocabulary.reductions import REDUCTIONS
-
-TABLES = {
-    "activations": ACTIVATIONS,
-    "functions": FUNCTIONS,
-    "logic": LOGIC,
-    "reductions": REDUCTIONS,
-    "indexing": INDEXING,
-    "shapes": SHAPES,
-    "attention": ATTENTION,
-    "experts": EXPERTS,
-}
+from tests.vocabulary.indexing import INDEXING
+from tests.vocabulary.tables import TABLES
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -132,9 +132,9 @@ def _hypot(to: Legalizer, a: Node, b: Node) -> Value:
     less, more = to.emit("minimum", a, b), to.emit("maximum", a, b)
     ratio = to.emit("div", less, more)
     ratio = to.emit("where", to.emit("eq", more, 0.0), 0.0, ratio)
-    ratio = to.emit("where", to.emit("eq", more, inf), 0.0, ratio)
     root = to.emit("sqrt", to.emit("add", to.emit("mul", ratio, ratio), 1.0))
-    return to.emit("mul", more, root)
+    infinite = to.emit("logical_or", to.emit("eq", a, inf), to.emit("eq", b, inf))  # beside NaN too
+    return to.emit("where", infinite, inf, to.emit("mul", more, root))
 
 
 @rule("rrelu_with_noise_functional.default", "rrelu_with_noise.default")

@@ -30,10 +30,14 @@ def remainder(to: Legalizer, a: Value, b: Value) -> Value:
     """The remainder with the sign of the divisor, as Python's."""
     a, b = _both(to, a, b)
     rest = to.emit("fmod", a, b)
+    return to.emit("where", _rounds_up(to, rest, b), to.emit("add", rest, b), rest)
+
+
+def _rounds_up(to: Legalizer, rest: Node, b: Value) -> Node:
+    """Where a quotient rounded to zero is not yet rounded down, from the rest of its division."""
     wrong = to.emit("ne", _is_negative(to, rest), _is_negative(to, b))
-    shifted = to.emit("add", rest, b)
     nonzero = to.emit("ne", rest, 0.0 if to.dtype.is_float else 0)
-    return to.emit("where", to.emit("logical_and", nonzero, wrong), shifted, rest)
+    return to.emit("logical_and", nonzero, wrong)
 
 
 @rule("div.Tensor_mode", "div.Scalar_mode")
@@ -43,10 +47,16 @@ def _div_mode(to: Legalizer, a: Value, b: Value, *, rounding_mode: str | None = 
         return to.emit("div", a, b)
     if rounding_mode == "trunc":
         return trunc(to, to.emit("div", a, b)) if to.dtype.is_float else to.emit("quotient", a, b)
-    exact = to.emit("sub", a, remainder(to, a, b))
     if not to.dtype.is_float:
-        return to.emit("quotient", exact, b)
-    whole = to.emit("round", to.emit("div", exact, b))
+        return to.emit("quotient", to.emit("sub", a, remainder(to, a, b)), b)
+    return _float_floor(to, a, b)
+
+
+def _float_floor(to: Legalizer, a: Value, b: Value) -> Node:
+    """The quotient rounded down; the rest is taken off first: an infinite b gives 0 or -1."""
+    rest = to.emit("fmod", a, b)
+    near = to.emit("round", to.emit("div", to.emit("sub", a, rest), b))
+    whole = to.emit("where", _rounds_up(to, rest, b), to.emit("sub", near, 1.0), near)
     by_zero = to.emit("eq", b, 0.0) if isinstance(b, Node) else None
     plain = to.emit("div", a, b)
     if by_zero is not None:

@@ -27,8 +27,8 @@ def _sorted(
     if not shape:
         return x, to.emit("full", (), 0, "i64")
     axis = axis_of(axis, len(shape))
-    if count == 1:
-        return with_place(to, "amax" if descending else "amin", x, axis, keep=True)
+    if count == 1 and descending:  # amin would find NaN, which is the largest here
+        return with_place(to, "amax", x, axis, keep=True)
     places = to.emit("sort_places", x, axis, descending)
     if count is not None and count < shape[axis]:
         places = to.emit("slice", places, axis, 0, count)
@@ -64,9 +64,18 @@ def _kthvalue(to: Legalizer, x: Node, k: int, axis: int = -1, keep: bool = False
 
 @rule("median.dim")
 def _median(to: Legalizer, x: Node, axis: int, keep: bool = False) -> Value:
-    extent = type_of(x).shape[axis] if type_of(x).shape else 1
     del keep  # the result's shape says it
-    return _nth(to, x, axis, (extent - 1) // 2)
+    shape = type_of(x).shape
+    if not shape:
+        return _nth(to, x, axis, 0)
+    axis = axis_of(axis, len(shape))
+    middle = _nth(to, x, axis, (shape[axis] - 1) // 2)
+    if not type_of(x).dtype.is_float:
+        return middle
+    largest = [to.reshape(v, to.shape) for v in with_place(to, "amax", x, axis, keep=True)]
+    nan = to.emit("ne", largest[0], largest[0])
+    pairs = zip(largest, middle, strict=True)
+    return tuple(to.emit("where", nan, top, each) for top, each in pairs)
 
 
 @rule("median.default")
