@@ -37,12 +37,14 @@ class EagerRun:
     Args:
         losses: ahead of each update.
         parameters: afterwards, by canonical name.
+        buffers: afterwards, by name.
         states: the optimizer's, as ``{"momentum_buffer" | "exp_avg" | ...: {name: tensor}}``.
         gradient_norms: the largest over the steps, of what the scheme updates.
     """
 
     losses: list[float]
     parameters: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor]
     states: Mapping[str, Mapping[str, Tensor]]
     gradient_norms: Mapping[str, float]
 
@@ -99,6 +101,7 @@ def train_eagerly(
     return EagerRun(
         losses=losses,
         parameters={name: p.detach() for name, p in mine.named_parameters()},
+        buffers=dict(mine.named_buffers()),
         states=_states(steps, updated, channels),
         gradient_norms=norms,
     )

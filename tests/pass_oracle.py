@@ -125,11 +125,11 @@ def _outputs(case: Case) -> list[Tensor]:
 
 
 def _first_step(case: Case) -> dict[str, Tensor]:
-    """Parameters and optimizer's state after one step of eager PyTorch in float64."""
+    """Parameters, buffers and optimizer's state after one step of eager PyTorch in float64."""
     run = train_in_pytorch(replace(case, batches=case.batches[:1]), torch.float64)
     states = {
         state_name(kind, name): tensor
         for kind, tensors in run.states.items()
         for name, tensor in tensors.items()
     }
-    return {**run.parameters, **states}
+    return {**run.parameters, **run.buffers, **states}

@@ -180,7 +180,21 @@ def judge(case: Case, run: CompiledRun, single: EagerRun, double: EagerRun) -> J
             found.parameter_error, found.worst = error, name
         if not error <= 1:
             found.failures.append(f"{name} is off by {error:.3g} of what is allowed")
+    found.failures += _buffers(case, run, single, double)
     return found
+
+
+def _buffers(case: Case, run: CompiledRun, single: EagerRun, double: EagerRun) -> Iterator[str]:
+    """Which buffers are not what the forward passes made of them."""
+    for name, before in case.model.named_buffers():
+        if name not in run.state:
+            continue  # not persistent
+        mine, wanted = run.state[name], single.buffers[name]
+        exact = torch.equal(before, wanted) or not wanted.is_floating_point()
+        if exact and not torch.equal(mine, wanted):
+            yield f"buffer {name} is {mine}, not {wanted}"
+        if not exact and not (error := _error(mine, wanted, double.buffers[name])) <= 1:
+            yield f"buffer {name} is off by {error:.3g} of what is allowed"
 
 
 def _error(mine: Tensor, single: Tensor, double: Tensor) -> float:
@@ -216,7 +230,7 @@ def _touched(case: Case, run: CompiledRun) -> Iterator[str]:
     resolved = case.scheme.resolve(case.model)
     channels = resolved.channels(case.model)
     updated = {case.model.get_parameter(name).data_ptr() for name in resolved}  # by any name
-    for name, before in case.model.state_dict().items():
+    for name, before in case.model.named_parameters():
         after = run.state[name]
         if name in channels:
             if not outside_unchanged(before, after, channels[name]):

@@ -18,6 +18,7 @@ CASES = (
     ("signal_net", "mixed", "adamw"),
     ("gru", "full", "adamw"),
     ("autoencoder", "full", "adamw"),
+    ("dropout_mlp", "mixed", "sgd"),
 )
 
 
