@@ -172,10 +172,17 @@ _RULES = {
     ),
     "parts and a whole": (
         (
-            f"{_PARTS}%v: f32[2x6] = add(%s, %t)\n%o: f32[2x6] = expand(%one, (2, 6))\n"
+            f"{_PARTS}%v: f32[2x6] = add(%s, %t)\n%o: f32[2x6] = pad(%y, (0, 0), (0, 3), 1.0)\n"
             "%w: f32[2x6] = add(%v, %o)\n%r: f32[2x6] = add(%w, %u)"
         ),
-        "slice slice slice slice pad pad cat add",
+        "slice slice slice slice pad pad pad cat add",
+    ),
+    "parts and a number": (
+        (
+            f"{_PARTS}%k: f32[2x6] = add(%t, 3.0)\n%v: f32[2x6] = add(%s, %u)\n"
+            "%r: f32[2x6] = add(%v, %k)"
+        ),
+        "slice slice slice slice pad pad add pad pad add add add",
     ),
     "parts over each other are added": (
         (

@@ -13,6 +13,7 @@ from pockengine.passes.simplify_rules.table import (
     Emitter,
     arguments,
     is_call,
+    is_float,
     operand,
     rule,
 )
@@ -43,6 +44,10 @@ def _sum_of_parts(to: Emitter, x: Argument, y: Argument) -> Node | None:
     The gradient of a value that was read piece by piece, such as a sequence's by its time steps,
     is that sum: each term would be another walk over all of it.
     """
+    if not isinstance(x, Node) or not isinstance(y, Node) or not _are_alike(x, y):
+        return None
+    if _padded_axis(x) is None and _padded_axis(y) is None:
+        return None
     terms = [*_terms(to, x), *_terms(to, y)]
     padded = [term for term in terms if _padded_axis(term) is not None]
     axes = {_padded_axis(term) for term in padded}
@@ -63,22 +68,26 @@ def _sum_of_parts(to: Emitter, x: Argument, y: Argument) -> Node | None:
     return whole
 
 
-def _terms(to: Emitter, x: Argument) -> Iterator[Node]:
-    """The terms of a sum that nobody else reads."""
+def _terms(to: Emitter, x: Node) -> Iterator[Node]:
+    """The terms of a sum that nobody else reads, all of its shape."""
     stack = [x]
     while stack:
         term = stack.pop()
-        if not isinstance(term, Node):
-            return
-        if is_call(term, "add") and to.is_read_once(term):
+        if is_call(term, "add") and to.is_read_once(term) and _are_alike(*arguments(term)):
             stack += reversed(arguments(term))
         else:
             yield term
 
 
+def _are_alike(x: Argument, y: Argument) -> bool:
+    """Whether two arguments are values of one shape."""
+    nodes = isinstance(x, Node) and isinstance(y, Node)
+    return nodes and type_of(x).shape == type_of(y).shape
+
+
 def _padded_axis(x: Node) -> int | None:
     """The axis along which a value was put among zeros, if it is one alone."""
-    if not is_call(x, "pad") or arguments(x)[3] != 0:
+    if not is_call(x, "pad") or arguments(x)[3] != 0 or not is_float(x):
         return None
     _, low, high, _ = arguments(x)
     axes = [axis for axis, ends in enumerate(zip(low, high, strict=True)) if any(ends)]
