@@ -4,7 +4,7 @@
     python -m experiments.verify.run --only 'numbers-mlp-*' --force
 
 Each check leaves results/NAME.json, so a run that was stopped goes on where it was; table.md sums
-up all that has a result for this code. The exit status is 1 if a check failed.
+up all results, and says which are of another code. The exit status is 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -147,14 +147,15 @@ CHECKS: Mapping[str, Callable[[], Outcome]] = {
 }
 
 
-def code_hash() -> str:
-    """A digest of everything that a result depends on in this repository."""
+@cache
+def code_hash(kind: str) -> str:
+    """A digest of what the results of a kind of checks depend on in this repository."""
     files = [
         *(path for path in ROOT.glob("pockengine/**/*") if path.suffix in (".py", ".c", ".h")),
         *ROOT.glob("tests/zoo/*.py"),
-        *ROOT.glob("tests/properties/*.py"),
+        *ROOT.glob(f"tests/{kind}/*.py"),
         *(path for path in (ROOT / "tests").glob("*.py") if not path.name.startswith("test_")),
-        *HERE.glob("*.py"),
+        *(HERE / name for name in ("cases.py", "second_scheme.py")),
     ]
     digest = hashlib.sha256()
     for path in sorted(files):
@@ -176,12 +177,17 @@ def _path(name: str) -> Path:
     return RESULTS / f"{name}.json"
 
 
-def kept(name: str, code: str) -> Outcome | None:
-    """A check's result for this code, if there is one."""
+def kept(name: str) -> Outcome | None:
+    """A check's result, if there is one, for whatever code."""
     if not _path(name).exists():
         return None
     found: Outcome = json.loads(_path(name).read_text(encoding="utf-8"))
-    return found if found["code"] == code else None
+    return found
+
+
+def is_present(name: str, outcome: Outcome) -> bool:
+    """Whether a result is of the present code."""
+    return bool(outcome["code"] == code_hash(name.partition("-")[0]))
 
 
 def summed_up(outcomes: Mapping[str, Outcome]) -> str:
@@ -190,6 +196,7 @@ def summed_up(outcomes: Mapping[str, Outcome]) -> str:
         (
             name,
             "failed" if outcome["failures"] else "passed",
+            "" if is_present(name, outcome) else "older",
             _shown(outcome, "loss_error", "{:.1e}"),
             _shown(outcome, "parameter_error", "{:.3f}"),
             _shown(outcome, "arena_gap", "{:.4f}"),
@@ -197,7 +204,15 @@ def summed_up(outcomes: Mapping[str, Outcome]) -> str:
         )
         for name, outcome in outcomes.items()
     ]
-    headers = ("check", "", "loss error", "parameter error / allowed", "arena / bound", "seconds")
+    headers = (
+        "check",
+        "",
+        "code",
+        "loss error",
+        "parameter error / allowed",
+        "arena / bound",
+        "seconds",
+    )
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True) + "\n"
 
 
@@ -212,17 +227,16 @@ def main() -> int:
     parser.add_argument("--force", action="store_true", help="run again what has a result")
     arguments = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
-    code = code_hash()
     outcomes: dict[str, Outcome] = {}
     for name in (name for name in CHECKS if fnmatchcase(name, arguments.only)):
-        found = None if arguments.force else kept(name, code)
-        if found is None:
-            found = {"code": code, **attempt(CHECKS[name])}
+        found = kept(name)
+        if found is None or arguments.force or not is_present(name, found):
+            found = {"code": code_hash(name.partition("-")[0]), **attempt(CHECKS[name])}
             _path(name).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         outcomes[name] = found
         print(f"{name}: {'; '.join(found['failures']) or 'passed'}", flush=True)
     print(summed_up(outcomes))
-    everything = {name: found for name in CHECKS if (found := kept(name, code)) is not None}
+    everything = {name: found for name in CHECKS if (found := kept(name)) is not None}
     (HERE / "table.md").write_text(summed_up(everything), encoding="utf-8")
     return 1 if any(outcome["failures"] for outcome in outcomes.values()) else 0
 

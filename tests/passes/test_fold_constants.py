@@ -49,7 +49,7 @@ _CASES = {  # lines that make %r, and the ops that are left
     "expensive generators do not": (
         (
             "%a: i64[4x3] = iota((4, 3), 0)\n%b: f32[4x3] = cast(%a, 'f32')\n"
-            "%c: f32[4x3] = cos(%b)\n%r: f32[4x3] = add(%p, %c)"
+            "%s: f32[4x3] = mul(%b, %b)\n%c: f32[4x3] = sqrt(%s)\n%r: f32[4x3] = add(%p, %c)"
         ),
         "add",
     ),
