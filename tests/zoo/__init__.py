@@ -62,8 +62,11 @@ class Exhibit:
     schemes: tuple[str, ...] = ("full", "bias_only", "mixed")
 
     def build(self, size: Size) -> nn.Module:
-        """A model in its mode, running statistics not trivial."""
+        """A model in its mode; running statistics and biases not trivial, as of a trained one."""
         model = size.model()
+        for parameter in model.parameters():
+            if not parameter.any():
+                nn.init.uniform_(parameter, -0.1, 0.1)
         for module in model.modules():
             if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
                 assert module.running_mean is not None
