@@ -10,17 +10,14 @@ from torch.fx import Graph, Node
 from pockengine.ir.forward import forward_values
 from pockengine.ir.graph import (
     calls,
-    is_op,
     kind_of,
     op_name,
     outputs_of,
     rebuild,
-    role_of,
     set_group,
     type_of,
 )
 from pockengine.ir.ops import ALONE, Kind
-from pockengine.ir.types import Role
 from pockengine.ir.verify import base_of
 from pockengine.passes.kernel_groups import (
     Group,
@@ -37,6 +34,7 @@ from pockengine.passes.kernel_groups import (
     same_walk,
     source_of,
 )
+from pockengine.passes.summed_products import first_terms
 
 MOST_OPERANDS = 24  # of a group, which leaves room below the runtime's 32
 MOST_NODES = 48  # of a group: its code is unrolled, and its values live in registers
@@ -75,7 +73,8 @@ class _Builder:
         self.readers = readers_of(graph)
         self.yielded = {base_of(node) for node in outputs_of(graph).nodes}
         self.row_bound = self._row_bound()
-        self.delayed = self._delayed() | self._first_terms()
+        self.partners = first_terms(graph, self.readers, self.forward)
+        self.delayed = self._delayed() | self.partners.keys()
         self.waiting: dict[Node, None] = {}
         for node in calls(graph):
             if kind_of(node) is Kind.VIEW or node in self.delayed:
@@ -112,42 +111,6 @@ class _Builder:
             if self._takes(readers[0], node, found):
                 found.add(node)
         return found
-
-    def _first_terms(self) -> set[Node]:
-        """Matmuls that are summed up together with a later one, where that takes less memory.
-
-        Their operands have to stay until then, but the result is never stored.
-        """
-        found: set[Node] = set()
-        seen: set[Node] = set()
-        for node in calls(self.graph):
-            seen.add(node)
-            partner = self._partner(node)
-            if partner is None or partner in seen:
-                continue
-            bases = {base_of(operand) for operand in node.all_input_nodes}
-            transient = all(role_of(base) in (None, Role.INPUT, Role.TARGET) for base in bases)
-            if transient and sum(type_of(base).nbytes for base in bases) < type_of(node).nbytes:
-                found.add(node)
-        return found
-
-    def _partner(self, node: Node) -> Node | None:
-        """The other matmul of a sum that alone reads both."""
-        readers = self.readers[node]
-        if not is_op(node, "matmul") or len(readers) != 1 or not is_op(readers[0], "add"):
-            return None
-        others = [term for term in readers[0].all_input_nodes if term is not node]
-        if len(others) != 1 or not is_op(others[0], "matmul"):
-            return None
-        other = others[0]
-        sides = {each in self.forward for each in (node, other, readers[0])}
-        alike = type_of(other) == type_of(node) and len(sides) == 1
-        return other if alike and self.readers[other] == readers else None
-
-    def _is_apart(self, group: Group | None, taken: list[Node]) -> bool:
-        """Whether a delayed matmul would come without the one that it is summed up with."""
-        terms = [node for node in taken[:-1] if kind_of(node) is Kind.CONTRACT]
-        return any(group is None or self._partner(term) not in group.nodes for term in terms)
 
     def _feeds(self, node: Node, delayed: set[Node]) -> bool:
         """Whether what is computed inside its one reader ends up inside a contraction."""
@@ -247,11 +210,12 @@ class _Builder:
         hosts = [*producers, *self._hosts(guests, node)]
         group = next((g for g in hosts if self._fits(g, taken, needs)), None)
         alike = self._share_domain(guests, node) and self._is_small(taken)
-        if self._is_apart(group, taken):
-            for term in self.delayed.intersection(taken[:-1]):
-                if kind_of(term) is Kind.CONTRACT:
-                    self.delayed.remove(term)
-                    self.place(term)
+        inside = group.nodes if group else ()
+        alone = [n for n in taken[:-1] if n in self.partners and self.partners[n] not in inside]
+        if alone:
+            self.delayed.remove(alone[0])  # it would come without what it is summed up with
+            del self.partners[alone[0]]
+            self.place(alone[0])
             self.place(node)
             return
         if group is None and guests and (producers or not alike):
