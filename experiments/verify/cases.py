@@ -43,6 +43,8 @@ off by about 6e-4 from float64 there: elements near a bound of ReLU6 fall on its
 all weights trained at a tenth of the usual rate, 20 steps carry that to 5e-3 of the loss. AdamW
 divides by a gradient's own size, so that the sign of a small one decides a whole step.
 """
+ZOO_RATES: Mapping[str, float] = {"sgd": 1e-3, "adamw": 1e-5}
+"""Learning rates of the zoo at its natural sizes, for the same reasons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,8 @@ def short_case(model: str, scheme: str, optimizer: str) -> Case:
 
 def _zoo_case(model: str, scheme: str, optimizer: str, *, tiny: bool) -> Case:
     steps = 1 if tiny else ZOO_STEPS
-    return zoo_case(model.removeprefix("zoo/"), scheme, optimizer, steps=steps, tiny=tiny)
+    case = zoo_case(model.removeprefix("zoo/"), scheme, optimizer, steps=steps, tiny=tiny)
+    return case if tiny else replace(case, lr=ZOO_RATES[optimizer])
 
 
 def _cut(batch: Tensor, small: Small) -> Tensor:
