@@ -51,6 +51,7 @@ UNDEFINED = {
     **dict.fromkeys(("topk", "kthvalue", "smallest one"), _ORDER),
     "topk of one": "several NaN: any of them is the largest",
     **dict.fromkeys(("var_mean", "std_mean"), _WELFORD),
+    "experts": "gates of NaN: any expert is the best",
     "prod": "PyTorch's gradient divides, unless there is a zero: its formula goes by the data",
     **dict.fromkeys(("attention causal square", "grouped queries causal"), _KERNELS),
     **{
