@@ -107,7 +107,7 @@ def _added(total: Tensor, places: tuple[object, ...], part: Tensor) -> Tensor:
         return total
     height_width = total.shape[2:]
     number = torch.arange(prod(height_width)).reshape(height_width)[places[2:]]  # type: ignore[index]
-    flat = total.reshape(*total.shape[:2], -1)
+    flat = total.flatten(2)
     return flat.index_add(2, number.reshape(-1), part.flatten(2)).reshape(total.shape)
 
 
