@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class _Weighted(torch.autograd.Function):
         return output.new_zeros(())
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """() -> the output's shape."""
         return gradient * weights(ctx.shape)
 
@@ -42,7 +42,7 @@ def _finite(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
 
 
 def wrong_in_trainer(
-    table: Mapping[str, Case], skipped: Iterable[str], kinds: Iterable[str] = ("", *KINDS)
+    table: Mapping[str, Case], skipped: Container[str], kinds: Iterable[str] = ("", *KINDS)
 ) -> list[str]:
     """Where outputs or gradients of a compiled table differ from PyTorch's, in words.
 
