@@ -345,7 +345,8 @@ class Trainer:
             wanted = self._tensor(used).shape
             if tensor.shape != wanted:
                 raise _bad_state(f"{name} has shape {tuple(tensor.shape)}, not {tuple(wanted)}")
-            if not torch.equal(found.setdefault(used, tensor), tensor):
+            tied = found.setdefault(used, tensor)
+            if not torch.allclose(tied, tensor, rtol=0, atol=0, equal_nan=True):
                 raise _bad_state(f"{name} differs from {used}, which it is tied to")
         return found
 

@@ -428,7 +428,7 @@ def sum_rows(rows: Tensor, inverse: Tensor) -> Tensor:
 
     Rows of one place add in the index's order, from zero; a place that is not in the index is zero.
     """
-    flat = rows.reshape(-1, rows.shape[-1])
+    flat = rows.reshape(rows.shape[:-1].numel(), rows.shape[-1])
     count = inverse.shape[0] - 1 - flat.shape[0]
     numbers = torch.arange(flat.shape[0], dtype=torch.int32, device=inverse.device)
     index = torch.searchsorted(inverse[1 : count + 1].contiguous(), numbers, right=True)

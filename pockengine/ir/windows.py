@@ -7,6 +7,7 @@ fewer taps at a border. A tap's index is its place in the window, (row, column) 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import TypeAlias
 
 import torch
@@ -104,8 +105,9 @@ def max_pool2d_input_grad(
 def _added(total: Tensor, places: tuple[object, ...], part: Tensor) -> Tensor:
     if total.device.type == "meta":
         return total
-    number = torch.arange(total[0, 0].numel()).reshape(total.shape[2:])[places[2:]]  # type: ignore[index]
-    flat = total.reshape(*total.shape[:2], -1)
+    height_width = total.shape[2:]
+    number = torch.arange(prod(height_width)).reshape(height_width)[places[2:]]  # type: ignore[index]
+    flat = total.flatten(2)
     return flat.index_add(2, number.reshape(-1), part.flatten(2)).reshape(total.shape)
 
 

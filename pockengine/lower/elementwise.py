@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import copysign
 
 from tvm import tirx
 
@@ -92,8 +93,16 @@ def differs(a: Expr, b: Expr) -> Expr:
     return tirx.Or(tirx.Or(tirx.LT(a, b), tirx.GT(a, b)), unordered)
 
 
-def _div(a: Expr, b: Expr) -> Expr:
-    return tirx.Div(a, b)
+def _kept(operation: Callable[[Expr, Expr], Expr]) -> Callable[[Expr, Expr], Expr]:
+    """An operation of floats whose zeros TVM does not see: it takes 0 * NaN for 0."""
+    return lambda a, b: operation(_hidden_zero(a), _hidden_zero(b))
+
+
+def _hidden_zero(x: Expr) -> Expr:
+    if not isinstance(x, tirx.FloatImm) or x.value != 0:
+        return x
+    minus = tirx.reinterpret("float32", tirx.IntImm("int32", -0x80000000))
+    return minus if copysign(1.0, x.value) < 0 else tirx.Mul(minus, tirx.FloatImm("float32", -1.0))
 
 
 def _divisor(b: Expr) -> Expr:
@@ -165,7 +174,8 @@ FLOAT_ROWS: dict[str, Row] = {
     "pow": power,
     "maximum": math.maximum,
     "minimum": math.minimum,
-    "div": _div,
+    "mul": _kept(tirx.Mul),
+    "div": _kept(tirx.Div),
     "ne": differs,
 }
 INTEGER_ROWS: dict[str, Row] = {

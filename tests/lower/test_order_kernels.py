@@ -130,3 +130,14 @@ def test_negated_comparisons_of_nan(tmp_path: Path) -> None:
     )
     outputs = ", ".join(f"%n{n}" for n in range(6))
     _check(f"%x: f32[21] = input('x')\n{calls}", outputs, {"x": x}, tmp_path)
+
+
+def test_arithmetic_of_zeros(tmp_path: Path) -> None:
+    """Zero times NaN is NaN, also behind the last whole vector; a number by zero is infinite."""
+    x = torch.tensor([1.0, float("nan"), -0.0, float("inf"), -2.0] * 5)
+    body = (
+        "%x: f32[25] = input('x')\n%product: f32[25] = mul(%x, 0.0)\n"
+        "%minus: f32[25] = mul(%x, -0.0)\n"
+        "%quotient: f32[25] = div(0.0, %x)\n%pole: f32[25] = div(%x, 0.0)"
+    )
+    _check(body, "%product, %minus, %quotient, %pole", {"x": x}, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -103,9 +104,13 @@ def weighted(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
     """A loss that gives every element of every output a weight of its own."""
     total = target.sum()
     for output in outputs:
-        weights = torch.cos(torch.arange(output.numel()) + 0.5).reshape(output.shape)
-        total = total + (output.to(target.dtype) * weights).sum()
+        total = total + (output.to(target.dtype) * weights(output.shape)).sum()
     return total
+
+
+def weights(shape: Sequence[int]) -> Tensor:
+    """A number for each element, all of them apart."""
+    return torch.cos(torch.arange(math.prod(shape)) + 0.5).reshape(shape)
 
 
 def check(table: Mapping[str, Case], *, as_buffers: bool = False) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from math import inf, nan
 
 import torch
@@ -29,7 +29,7 @@ _FLOOR = 2e-5
 """Of the largest finite element of a tensor that is not huge, and at least of one; likewise."""
 
 
-def wrong_values(found: Traced, kind: str, skipped: Mapping[str, object]) -> list[str]:
+def wrong_values(found: Traced, kind: str, skipped: Container[str]) -> list[str]:
     """Where outputs or gradients of a graph differ from PyTorch's for special operands, in words.
 
     Args:
@@ -37,29 +37,49 @@ def wrong_values(found: Traced, kind: str, skipped: Mapping[str, object]) -> lis
         kind: of ``KINDS``.
         skipped: cases that PyTorch leaves undefined, with the reason.
     """
-    model = _special(found.model, KINDS[kind])
+    model = special(found.model, KINDS[kind])
     given, target = found.batch
     values = {**found.captured.tensors, **dict(model.named_parameters())}
     names = (*found.captured.inputs, *found.captured.targets)
     values |= dict(zip(names, (*given, target), strict=True))
     with torch.no_grad():
         mine = interpret(found.captured.graph, values)
+    return wrong_results(model, mine.outputs, mine.gradients, kind, skipped)
+
+
+def wrong_results(
+    model: Cases,
+    outputs: Sequence[Tensor],
+    gradients: Mapping[str, Tensor],
+    kind: str,
+    skipped: Container[str],
+) -> list[str]:
+    """Where outputs or gradients differ from PyTorch's, in words.
+
+    Args:
+        model: a table with its operands.
+        outputs: of all rows, and maybe more.
+        gradients: by parameter; a missing one is zero.
+        kind: of operands, for the words.
+        skipped: rows that are not compared.
+    """
     wrong: list[str] = []
-    outputs = list(mine.outputs)
-    for number, (name, count) in enumerate(found.counts.items()):
-        parts, outputs = outputs[:count], outputs[count:]
-        wanted = None if name in skipped else _results(model, number, given)
+    left = list(outputs)
+    for number, name in enumerate(model.table):
+        count = model.names.count(name)
+        parts, left = left[:count], left[count:]
+        wanted = None if name in skipped else _results(model, number, model.given)
         if wanted is None:
             continue
         for a, b in zip(parts, wanted, strict=True):
             wrong += differs(f"{kind}: {name}: output", a, b.detach())
-        loss = weighted(wanted, target)
+        loss = weighted(wanted, torch.ones(1))
         if not loss.requires_grad:
             continue
         loss.backward()  # type: ignore[no-untyped-call]
         for key, parameter in parameters(model, number):
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            result = mine.gradients.get(key, torch.zeros_like(parameter))
+            result = gradients.get(key, torch.zeros_like(parameter))
             wrong += differs(f"{kind}: {name}: gradient of {key}", result, gradient)
     return wrong
 
@@ -72,7 +92,7 @@ def _results(model: Cases, number: int, given: Sequence[Tensor]) -> tuple[Tensor
         return None
 
 
-def _special(model: Cases, numbers: tuple[float, ...]) -> Cases:
+def special(model: Cases, numbers: tuple[float, ...]) -> Cases:
     """A copy with some elements of every float operand replaced."""
     found = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)

@@ -42,6 +42,7 @@ _LANES = "NaN's gradient depends on the element's place: vector code and its res
 _ORDER = "equal elements, which PyTorch orders by no rule"
 _WELFORD = "PyTorch's running mean turns infinity into NaN, its mean does not"
 _KERNELS = "PyTorch has several kernels of attention, which treat NaN behind a mask apart"
+_BORDER = "0 * NaN beyond the border: the gradient convolves padded gradients, PyTorch skips them"
 _BLEND = "PyTorch's kernel sums weighted neighbours, its decomposition adds weighted differences"
 UNDEFINED = {
     **dict.fromkeys(("ReLU6", "Hardtanh", "Hardtanh bounds", "Hardshrink", "Hardswish"), _LANES),
@@ -51,6 +52,8 @@ UNDEFINED = {
     **dict.fromkeys(("topk", "kthvalue", "smallest one"), _ORDER),
     "topk of one": "several NaN: any of them is the largest",
     **dict.fromkeys(("var_mean", "std_mean"), _WELFORD),
+    **dict.fromkeys(("weights: padded", "weights: unpadded"), _BORDER),
+    "experts": "gates of NaN: any expert is the best",
     "prod": "PyTorch's gradient divides, unless there is a zero: its formula goes by the data",
     **dict.fromkeys(("attention causal square", "grouped queries causal"), _KERNELS),
     **{

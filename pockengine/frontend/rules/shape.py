@@ -140,11 +140,12 @@ def _select_scatter(to: Legalizer, x: Node, part: Node, axis: int, index: int) -
 
 def _replace(to: Legalizer, x: Node, part: Node, axis: int, low: int, high: int) -> Node:
     """X with ``part`` in the place of x[low:high]."""
+    if high <= low:
+        return x
     extent = type_of(x).shape[axis]
     before = [to.emit("slice", x, axis, 0, low)] if low > 0 else []
     after = [to.emit("slice", x, axis, high, extent)] if high < extent else []
-    middle = [part] if high > low else []
-    parts = [*before, *middle, *after]
+    parts = [*before, part, *after]
     return parts[0] if len(parts) == 1 else to.emit("cat", parts, axis)
 
 
