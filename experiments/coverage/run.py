@@ -127,6 +127,8 @@ def summed_up(outcomes: Mapping[str, Outcome]) -> str:
     """The table: totals, then one line an architecture."""
     totals = Counter(outcome["status"] for outcome in outcomes.values())
     counts = tabulate(totals.most_common(), ("status", "architectures"), tablefmt="github")
+    captured = sum(totals.values()) - totals["not exported by torch"]
+    share = f"{totals['ok']} of the {captured} that torch.export captures follow PyTorch."
     rows = [
         (
             name,
@@ -139,7 +141,7 @@ def summed_up(outcomes: Mapping[str, Outcome]) -> str:
     listed = tabulate(
         rows, ("model", "status", "loss error", "reason"), tablefmt="github", disable_numparse=True
     )
-    return f"{counts}\n\n{listed}\n"
+    return f"{counts}\n\n{share}\n\n{listed}\n"
 
 
 def main() -> None:
