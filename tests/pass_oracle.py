@@ -11,6 +11,7 @@ from torch.fx import Graph
 from torch.utils import _pytree as pytree
 
 from pockengine.frontend.capture import capture
+from pockengine.frontend.losses import loss_function
 from pockengine.ir.graph import name_of, outputs_of, placeholders, type_of
 from pockengine.ir.interpret import interpret
 from pockengine.ir.types import Role
@@ -45,9 +46,9 @@ class PassOracle:
         example = Example(case.model, batch, case.loss, captured, doubles(captured, batch))
         self._values = dict(example.values) | {"lr": torch.tensor(case.lr, dtype=torch.float64)}
         self._captured = dict(self._values)
-        self._loss, self._gradients = autograd(example)
+        _, self._gradients = autograd(example)
         self._scale = max(gradient.norm().item() for gradient in self._gradients.values())
-        self._outputs = _outputs(case)
+        self._wanted = {mode: _forward(case, train=mode) for mode in (False, case.model.training)}
         self._after = _first_step(case)
         self._before: dict[str, Graph] = {}
         self.failures: list[str] = []
@@ -59,11 +60,13 @@ class PassOracle:
         if name == "fold_constants":
             self._values.update(fold_constants(self._before[entry], self._captured)[1])
         self._before[entry] = graph
-        result = interpret(graph, self._values | _zeros(graph))
+        result = interpret(graph, _zeros(graph) | self._values)
         where = f"{entry} after {name}"
+        trains = self._case.model.training and not entry.startswith(("predict", "evaluate"))
+        loss, outputs = self._wanted[trains]
         if result.loss is not None:
-            self._close(f"{where}: loss", result.loss, self._loss)
-        for mine, wanted in zip(result.outputs, self._outputs, strict=False):
+            self._close(f"{where}: loss", result.loss, loss)
+        for mine, wanted in zip(result.outputs, outputs, strict=False):
             self._close(f"{where}: output", mine, wanted)
         for key, gradient in result.gradients.items():
             self._close(f"{where}: gradient of {key}", gradient, self._cut(key, gradient))
@@ -112,16 +115,17 @@ def checked_passes(case: Case) -> PassOracle:
 
 
 def _zeros(graph: Graph) -> dict[str, Tensor]:
-    """The optimizer's state ahead of the first step."""
+    """State ahead of the first step, where the model has none: the optimizer's."""
     nodes = placeholders(graph, Role.STATE)
     return {name_of(n): torch.zeros(type_of(n).shape, dtype=torch.float64) for n in nodes}
 
 
-def _outputs(case: Case) -> list[Tensor]:
-    """The model's outputs in float64."""
-    inputs, _ = as_dtype(case.batches[0], torch.float64)
+def _forward(case: Case, *, train: bool) -> tuple[Tensor, list[Tensor]]:
+    """The loss and the model's outputs in float64, in train or in eval mode."""
+    inputs, targets = as_dtype(case.batches[0], torch.float64)
     with torch.no_grad():
-        return pytree.tree_leaves(call(copy.deepcopy(case.model).double(), inputs))
+        output = call(copy.deepcopy(case.model).double().train(train), inputs)
+        return loss_function(case.loss)(output, targets), pytree.tree_leaves(output)
 
 
 def _first_step(case: Case) -> dict[str, Tensor]:

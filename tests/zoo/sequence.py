@@ -77,7 +77,7 @@ class LongConvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, length, features) -> (N, classes)."""
         x = self.stem(x)
-        decay = torch.exp(torch.arange(-self.length + 1, 1) / 8.0)
+        decay = torch.exp(torch.arange(-self.length + 1, 1, dtype=x.dtype) / 8.0)
         for inside, kernel, out in zip(self.inside, self.kernels, self.out, strict=True):
             a, b, v = (part.transpose(1, 2) for part in inside(x).chunk(3, -1))
             padded = F.pad(b * v, (self.length - 1, 0))
