@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,17 +34,10 @@ def interpret(graph: Graph, values: Mapping[str, Tensor]) -> Result:
     """
     places: dict[Node, Tensor] = {node: values[name_of(node)] for node in placeholders(graph)}
 
-    double = any(value.dtype == torch.float64 for value in values.values())
-
-    def look_up(argument: Any) -> Any:
-        if double and argument == "f32":
-            return "f64"
-        return torch.fx.map_arg(argument, places.__getitem__)
-
+    double = are_double(values.values())
     for node in graph.nodes:
         if node.op == "call_function":
-            kwargs = {key: look_up(value) for key, value in node.kwargs.items()}
-            places[node] = node.target(*map(look_up, node.args), **kwargs)
+            places[node] = run(node, places, double=double)
     found = outputs_of(graph)
     return Result(
         loss=None if found.loss is None else places[found.loss],
@@ -52,6 +45,24 @@ def interpret(graph: Graph, values: Mapping[str, Tensor]) -> Result:
         gradients={name: places[node] for name, node in found.gradients.items()},
         updates=_updated(found.updates, places),
     )
+
+
+def are_double(values: Iterable[Tensor]) -> bool:
+    """Whether all floating-point values are float64, as an oracle's."""
+    return {value.dtype for value in values if value.is_floating_point()} == {torch.float64}
+
+
+def run(node: Node, places: Mapping[Node, Tensor], *, double: bool) -> Tensor:
+    """A call's result; where ``double`` says so, float64 for float32."""
+
+    def look_up(argument: Any) -> Any:
+        if double and argument == "f32":
+            return "f64"
+        return torch.fx.map_arg(argument, places.__getitem__)
+
+    kwargs = {key: look_up(value) for key, value in node.kwargs.items()}
+    result: Tensor = node.target(*map(look_up, node.args), **kwargs)  # type: ignore[operator]
+    return result
 
 
 def _updated(updates: tuple[Node, ...], places: Mapping[Node, Tensor]) -> dict[str, Tensor]:

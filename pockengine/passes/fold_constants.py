@@ -22,6 +22,7 @@ from pockengine.ir.graph import (
     role_of,
     type_of,
 )
+from pockengine.ir.interpret import are_double, run
 from pockengine.ir.ops import Kind
 from pockengine.ir.types import Role
 
@@ -141,6 +142,7 @@ def _names(graph: Graph) -> dict[Node, str]:
 def _evaluate(graph: Graph, wanted: set[Node], tensors: Mapping[str, Tensor]) -> dict[Node, Tensor]:
     """Contents of some values; others are computed where needed, dropped after their last use."""
     needed = ancestors(tuple(wanted))
+    double = are_double(tensors.values())
     places: dict[Node, Tensor] = {}
     readers = {node: sum(user in needed for user in node.users) for node in needed}
     with torch.no_grad():
@@ -150,8 +152,7 @@ def _evaluate(graph: Graph, wanted: set[Node], tensors: Mapping[str, Tensor]) ->
             if node.op == "placeholder":
                 places[node] = _full_precision(tensors[name_of(node)])
                 continue
-            args, kwargs = torch.fx.map_arg((node.args, dict(node.kwargs)), places.__getitem__)
-            places[node] = node.target(*args, **kwargs)
+            places[node] = run(node, places, double=double)
             for operand in node.all_input_nodes:
                 readers[operand] -= 1
                 if not readers[operand] and operand not in wanted:
