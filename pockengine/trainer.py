@@ -346,6 +346,8 @@ class Trainer:
             if tensor.shape != wanted:
                 raise _bad_state(f"{name} has shape {tuple(tensor.shape)}, not {tuple(wanted)}")
             tied = found.setdefault(used, tensor)
+            if tied is tensor:
+                continue
             if not torch.allclose(tied, tensor, rtol=0, atol=0, equal_nan=True):
                 raise _bad_state(f"{name} differs from {used}, which it is tied to")
         return found

@@ -321,12 +321,11 @@ def _trace(
             mode = FakeTensorMode(allow_non_fake_inputs=True)
             stack.enter_context(tracing(TracingContext(mode)))
             stack.enter_context(_without_values(wrapper, mode))
-            found = None if annotate else single_trace(wrapper, batch, mode, decompositions())
+            table = decompositions()
+            found = None if annotate else single_trace(wrapper, batch, mode, table)
             if found is not None:
                 return found
-            joint = aot_export_joint_with_descriptors(
-                stack, wrapper, batch, decompositions=decompositions()
-            )
+            joint = aot_export_joint_with_descriptors(stack, wrapper, batch, decompositions=table)
             return joint.graph_module
     except CaptureError:
         raise

@@ -58,21 +58,15 @@ def contract_body(graph: Graph, buffers: Mapping[Node, Buffer], tiles: TileParam
         if product.empty:
             parts.append((product.rows, _zero_nest(product, tail, tiles.vector_lanes)))
             continue
-        work = _contraction(graph, buffers, product, tail, tiles)
-        if terms[1:]:
-            others = (_contraction(graph, buffers, term, tail, tiles) for term in terms[1:])
-            work = replace(_in_pieces(work), also=tuple(map(_in_pieces, others)))
+        alone = len(terms) == 1
+        work, *also = (_contraction(graph, buffers, t, tail, tiles, alone=alone) for t in terms)
+        work = replace(work, also=tuple(also))
         cut = geometry(graph, terms, tiles)
         parts.append((cut.extent, _nest(work, cut)))
     if len(parts) == 1:
         return Work(parts[0][0], 1, parts[0][1])
     total = sum(extent for extent, _ in parts)
     return Work(total, 1, lambda begin, end: ranges(parts, begin, end))
-
-
-def _in_pieces(work: Contraction) -> Contraction:
-    """A product whose reduction is cut: its left rows are not copied whole."""
-    return replace(work, left=replace(work.left, packed=False))
 
 
 def _nest(work: Contraction, cut: Any) -> Callable[[Expr, Expr], Stmt]:
@@ -132,7 +126,10 @@ def _contraction(
     product: Product,
     tail: _Tail,
     tiles: TileParameters,
+    *,
+    alone: bool,
 ) -> Contraction:
+    """One product; the left rows of several that are summed are not copied whole."""
     inside = frozenset(calls(graph))
     along = runs_along_steps(graph, product)
     direct = reads_in_place(graph, product, tiles)
@@ -153,7 +150,7 @@ def _contraction(
             buffer=buffers[base_of(product.left)],
             base=lambda batch, row: _expr(product.left_row(split_inline, batch, row)),
             offset=lambda steps: _expr(product.left_step(steps)),
-            packed=packs_left(graph, product, tiles),
+            packed=alone and packs_left(graph, product, tiles),
             dense=rows_dense(product),
             adjacent=rows_adjacent(product),
         ),

@@ -1,4 +1,4 @@
-"""Rules of sums: of what was cut apart."""
+"""Rules of sums of what was cut apart."""
 
 from __future__ import annotations
 
@@ -46,24 +46,25 @@ def _sum_of_parts(to: Emitter, x: Argument, y: Argument) -> Node | None:
     """
     if not isinstance(x, Node) or not isinstance(y, Node) or not _are_alike(x, y):
         return None
-    if _padded_axis(x) is None and _padded_axis(y) is None:
+    axis = _padded_axis(x)
+    if axis is None:
+        axis = _padded_axis(y)
+    if axis is None:
         return None
     terms = [*_terms(to, x), *_terms(to, y)]
-    padded = [term for term in terms if _padded_axis(term) is not None]
-    axes = {_padded_axis(term) for term in padded}
-    if len(axes) != 1 or len(padded) < 2:
+    axes = [_padded_axis(term) for term in terms]
+    padded = [term for term, along in zip(terms, axes, strict=True) if along is not None]
+    if len(padded) < 2 or any(along not in (axis, None) for along in axes):
         return None
-    axis = axes.pop()
-    assert axis is not None
     parts = sorted((_part(term, axis) for term in padded), key=lambda part: part.start)
-    if sum(_pieces(part.node, axis) for part in parts) < _FEWEST_PARTS:
+    if sum(len(_joined_already(part.node, axis)) for part in parts) < _FEWEST_PARTS:
         return None
-    extent = type_of(padded[0]).shape[axis]
+    extent = type_of(x).shape[axis]
     if any(extent - a.rest > b.start for a, b in pairwise(parts)):
         return None
     whole = _joined(to, parts, axis, extent)
-    for term in terms:
-        if term not in padded:
+    for term, along in zip(terms, axes, strict=True):
+        if along is None:
             whole = to.emit("add", term, whole)
     return whole
 
@@ -97,10 +98,6 @@ def _padded_axis(x: Node) -> int | None:
 def _part(x: Node, axis: int) -> _Part:
     source, low, high, _ = arguments(x)
     return _Part(source, low[axis], high[axis])
-
-
-def _pieces(x: Node, axis: int) -> int:
-    return len(_joined_already(x, axis))
 
 
 def _joined_already(x: Node, axis: int) -> tuple[Node, ...]:
