@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from pockengine.errors import PlanError
 
+_LIFTS = 16
+
 
 class Item(NamedTuple):
     """A buffer as numbers: live on [lower, upper), ``size`` bytes at multiples of ``step``."""
@@ -21,23 +23,43 @@ class Item(NamedTuple):
     fixed: int | None
 
 
-def first_fit(items: Sequence[Item]) -> Iterator[list[int]]:
+def first_fit(items: Sequence[Item], bound: int) -> Iterator[list[int]]:
     """One list of offsets per order: by size, by area, by length of life, by start.
 
-    Items with a fixed offset come first.
+    Then come rounds on the last order, and on the one before it, each of which halves the place in
+    the order of all that ended above ``bound`` bytes: it comes to lie lower, and what used to lie
+    there finds room in the gaps. Items with a fixed offset come first.
 
     Raises:
         PlanError: two items with fixed offsets collide.
     """
-    orders = (
+    keys = (
         lambda i: (-items[i].size, items[i].lower - items[i].upper, i),
         lambda i: (-items[i].size * (items[i].upper - items[i].lower), i, 0),
         lambda i: (items[i].lower - items[i].upper, -items[i].size, i),
         lambda i: (items[i].lower, -items[i].upper, -items[i].size),
     )
-    for order in orders:
-        ranked = sorted(range(len(items)), key=order)
-        yield _place(items, sorted(ranked, key=lambda i: items[i].fixed is None))
+    packed: list[tuple[list[int], list[int]]] = []
+    for key in keys:
+        ranked = sorted(range(len(items)), key=key)
+        order = sorted(ranked, key=lambda i: items[i].fixed is None)
+        packed.append((order, _place(items, order)))
+        yield packed[-1][1]
+    for order, offsets in packed[:-3:-1]:
+        yield from _lifted(items, order, offsets, bound)
+
+
+def _lifted(
+    items: Sequence[Item], order: list[int], offsets: list[int], bound: int
+) -> Iterator[list[int]]:
+    """First fit again and again, what ended above ``bound`` in half its place of the order."""
+    for _ in range(_LIFTS):
+        high = {i for i in order if offsets[i] + items[i].size > bound}
+        places = [n / 2 if i in high else n for n, i in enumerate(order)]
+        ranked = [i for _, i in sorted(zip(places, order, strict=True))]
+        order = sorted(ranked, key=lambda i: items[i].fixed is None)
+        offsets = _place(items, order)
+        yield offsets
 
 
 class _Placed:

@@ -103,8 +103,8 @@ class _Problem:
         return {b.id: offset for b, offset in zip(self._buffers, self.offsets, strict=True)}
 
     def try_first_fit(self, enough: int) -> None:
-        """First fit in several orders, until one needs no more than ``enough`` bytes."""
-        for offsets in first_fit(self.items):
+        """First fit in order after order, until one needs no more than ``enough`` bytes."""
+        for offsets in first_fit(self.items, self.bound):
             self._keep(offsets)
             if self.peak <= enough:
                 return
