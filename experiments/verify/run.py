@@ -196,7 +196,7 @@ def summed_up(outcomes: Mapping[str, Outcome]) -> str:
         (
             name,
             "failed" if outcome["failures"] else "passed",
-            "" if is_present(name, outcome) else "older",
+            _code_told(name, outcome),
             _shown(outcome, "loss_error", "{:.1e}"),
             _shown(outcome, "parameter_error", "{:.3f}"),
             _shown(outcome, "arena_gap", "{:.4f}"),
@@ -216,6 +216,23 @@ def summed_up(outcomes: Mapping[str, Outcome]) -> str:
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True) + "\n"
 
 
+def _code_told(name: str, outcome: Outcome) -> str:
+    """The commit that a result is of, and whether the code has changed since."""
+    commit = outcome.get("commit", "")
+    return commit if is_present(name, outcome) else f"{commit} (older)".strip()
+
+
+def commit() -> str:
+    """The commit that is checked out, with a + where its code was changed; empty without git."""
+    head = _git("rev-parse", "--short", "HEAD").strip()
+    return head + ("+" if _git("diff", "--name-only", "HEAD", "--", "pockengine", "tests") else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+
+
 def _shown(outcome: Outcome, key: str, shape: str) -> str:
     return shape.format(outcome[key]) if key in outcome else ""
 
@@ -231,7 +248,8 @@ def main() -> int:
     for name in (name for name in CHECKS if fnmatchcase(name, arguments.only)):
         found = kept(name)
         if found is None or arguments.force or not is_present(name, found):
-            found = {"code": code_hash(name.partition("-")[0]), **attempt(CHECKS[name])}
+            code = {"code": code_hash(name.partition("-")[0]), "commit": commit()}
+            found = {**code, **attempt(CHECKS[name])}
             _path(name).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         outcomes[name] = found
         print(f"{name}: {'; '.join(found['failures']) or 'passed'}", flush=True)
