@@ -30,6 +30,7 @@ from torch.fx import Graph, Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pockengine.errors import CaptureError
+from pockengine.frontend.composed import Composed, causal_masks_unread
 from pockengine.frontend.constants import FreshFromConstants
 from pockengine.frontend.decompositions import decompositions
 from pockengine.frontend.evaluate import Evaluator
@@ -113,7 +114,13 @@ class _WithLoss(nn.Module):
         split = self.inputs.tensors
         inputs = self.inputs.build(tensors[:split])
         targets = self.targets.build(tensors[split:])
-        with RefusePacking(), FreshFromConstants(), assignments_written(self.model):
+        with (
+            RefusePacking(),
+            FreshFromConstants(),
+            Composed(),
+            causal_masks_unread(),
+            assignments_written(self.model),
+        ):
             if self.loss is None:
                 loss, output = own_loss(_call(self.model, inputs, _keywords(targets)))
             else:

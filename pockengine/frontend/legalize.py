@@ -13,6 +13,7 @@ from pockengine.errors import CaptureError
 from pockengine.frontend.evaluate import Evaluator
 from pockengine.frontend.places import place_of
 from pockengine.frontend.rules import RULES, Legalizer, Value
+from pockengine.frontend.rules.places import bind_parts
 from pockengine.ir.graph import Outputs, drop_dead, placeholder, set_outputs
 from pockengine.ir.types import DType, Role, TensorType
 from pockengine.ir.verify import verify
@@ -72,6 +73,7 @@ def legalize(
     )
     set_outputs(to.graph, found)
     drop_dead(to.graph)
+    bind_parts(to)
     _placeholders_first(to.graph)
     return verify(to.graph), walk.constants
 
@@ -172,11 +174,10 @@ class _Walk:
     def _stand_in(self, node: Node) -> Value:
         found = [
             placeholder(self._to.graph, f"absent.{node.name}.{place}", typed, Role.CONST)
-            for place, typed in enumerate(_types(node.meta.get("val")))
             if typed is not None
+            else _LISTED
+            for place, typed in enumerate(_types(node.meta.get("val")))
         ]
-        if not found:
-            return _LISTED
         return tuple(found) if isinstance(node.meta["val"], (tuple, list)) else found[0]
 
 

@@ -7,6 +7,7 @@ ops are pure; shapes are canonical (PyTorch's): activations (N, C, H, W), convol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -430,10 +431,31 @@ def sum_rows(rows: Tensor, inverse: Tensor) -> Tensor:
     """
     flat = rows.reshape(rows.shape[:-1].numel(), rows.shape[-1])
     count = inverse.shape[0] - 1 - flat.shape[0]
-    numbers = torch.arange(flat.shape[0], dtype=torch.int32, device=inverse.device)
-    index = torch.searchsorted(inverse[1 : count + 1].contiguous(), numbers, right=True)
+    index = _index_of(inverse, flat.shape[0])
     table = torch.zeros((count, rows.shape[-1]), dtype=rows.dtype, device=rows.device)
     return table.index_add(0, index, flat[inverse[count + 1 :].to(torch.int64)])
+
+
+@_op(Kind.INDEX)
+def max_rows(rows: Tensor, inverse: Tensor) -> Tensor:
+    """The largest of rows (index.shape + (D,)) for each place of a table (count, D), NaN if any is.
+
+    By the index's inverse; a place that is not in the index has the least value there is.
+    """
+    flat = rows.reshape(rows.shape[:-1].numel(), rows.shape[-1])
+    index = _index_of(inverse, flat.shape[0])
+    count = inverse.shape[0] - 1 - flat.shape[0]
+    least = -math.inf if rows.dtype.is_floating_point else torch.iinfo(rows.dtype).min
+    table = torch.full((count, rows.shape[-1]), least, dtype=rows.dtype, device=rows.device)
+    sorted_rows = flat[inverse[count + 1 :].to(torch.int64)]
+    return table.scatter_reduce(0, index[:, None].expand(flat.shape), sorted_rows, "amax")
+
+
+def _index_of(inverse: Tensor, places: int) -> Tensor:
+    """The sorted index of so many places that an inverse is of."""
+    count = inverse.shape[0] - 1 - places
+    numbers = torch.arange(places, dtype=torch.int32, device=inverse.device)
+    return torch.searchsorted(inverse[1 : count + 1].contiguous(), numbers, right=True)
 
 
 @_op(Kind.INDEX)

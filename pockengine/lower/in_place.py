@@ -19,7 +19,7 @@ from pockengine.lower.kernel import Kernel, is_depthwise, is_row_reduction
 from pockengine.lower.loops import passes_of
 
 _ELEMENTWISE = (Kind.MAP, Kind.REDUCE)
-_LOOK_UPS = ("take_rows", "sum_rows")  # each element of the walk, from elsewhere
+_LOOK_UPS = ("take_rows", "sum_rows", "max_rows")  # each element of the walk, from elsewhere
 
 
 def in_place_pairs(kernel: Kernel, nodes: Sequence[Node]) -> tuple[tuple[Node, Node], ...]:

@@ -15,6 +15,7 @@ from pockengine.lower import elementwise, math
 from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, held
 from pockengine.lower.tiles import vector_pieces
 
+_ROWS = {"sum_rows": "sum", "max_rows": "amax"}
 NEUTRAL = {"sum": 0.0, "prod": 1.0, "amax": float("-inf"), "amin": float("inf")}
 
 
@@ -32,29 +33,34 @@ class Reduction:
         return found
 
     @property
+    def how(self) -> str:
+        """The reduction of elements that this is."""
+        name = op_name(self.node)
+        return _ROWS.get(name, name)
+
+    @property
     def dtype(self) -> DType:
         """The dtype of partial results."""
         return type_of(self.node).dtype
 
     def neutral(self, lanes: int) -> Expr:
         """The value that changes nothing."""
-        value: Any = NEUTRAL[op_name(self.node)]
+        value: Any = NEUTRAL[self.how]
         if not self.dtype.is_float:
             bound_of = 2 ** (self.dtype.bits - 1) - 1
-            value = {"sum": 0, "prod": 1, "amax": -bound_of - 1, "amin": bound_of}[
-                op_name(self.node)
-            ]
+            least = {"sum": 0, "prod": 1, "amax": -bound_of - 1, "amin": bound_of}
+            value = least[self.how]
         return elementwise.constant(value, self.dtype, lanes)
 
     def combine(self, a: Expr, b: Expr) -> Expr:
         """Two partial results as one."""
-        if op_name(self.node) == "sum":
+        if self.how == "sum":
             return tirx.Add(a, b)
-        if op_name(self.node) == "prod":
+        if self.how == "prod":
             return tirx.Mul(a, b)
         if self.dtype.is_float:
-            return math.maximum(a, b) if op_name(self.node) == "amax" else math.minimum(a, b)
-        return tirx.Max(a, b) if op_name(self.node) == "amax" else tirx.Min(a, b)
+            return math.maximum(a, b) if self.how == "amax" else math.minimum(a, b)
+        return tirx.Max(a, b) if self.how == "amax" else tirx.Min(a, b)
 
     def local_dtype(self, lanes: int) -> str:
         """The TIR dtype of an accumulator."""

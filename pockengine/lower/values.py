@@ -32,6 +32,7 @@ from pockengine.lower.nest import (
     splat,
     store,
 )
+from pockengine.lower.reductions import Reduction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -328,14 +329,14 @@ class Values:
         return loaded
 
     def _sum_rows(self, node: Node, index: Index) -> Expr:
-        """The rows of one place, added in a register; of neighbouring places one by one."""
+        """The rows of one place, reduced in a register; of neighbouring places one by one."""
         rows: Any = node.args[0]
         inverse: Any = node.args[1]
         count, width = type_of(node).shape
         apart = index.lanes if index.axis == 0 else 1
         lanes = index.lanes if index.axis == 1 else 1
-        dtype = type_of(node).dtype
-        total = local("total", apart, lanes, elementwise.COMPUTE[dtype])
+        reduction = Reduction(node)
+        total = local("total", apart, lanes, elementwise.COMPUTE[reduction.dtype])
         by_place = (type_of(inverse).size - 1 - count, width)
 
         def add(lane: Expr, place: Expr) -> Stmt:
@@ -343,24 +344,26 @@ class Values:
             number = tirx.Cast("int64", terms.value(inverse, Index((place + const(count + 1),))))
             at = Index((number, index.place[1]), index.axis if lanes > 1 else None, lanes)
             there = _reshaped(type_of(rows).shape, by_place, at, terms._bind_place)
-            value = load(total, lane) + terms.value(rows, there)
+            value = reduction.combine(load(total, lane), terms.value(rows, there))
             return terms.flushed(store(total, lane, value))
 
         def row(lane: Expr) -> Stmt:
             values = Values(self.buffers, self.inside)
             first, last = values._starts(inverse, index.place[0] + lane, 1)
-            zero = store(total, lane, elementwise.constant(0, dtype, lanes))
-            return values.flushed(zero, serial("p", last - first, lambda p: add(lane, p), first))
+            start = store(total, lane, reduction.neutral(lanes))
+            return values.flushed(start, serial("p", last - first, lambda p: add(lane, p), first))
 
         sums = serial("lane", apart, row)
         if apart > 1:  # most neighbours of a large table have no place at all
-            zeros = store(total, const(0), elementwise.constant(0, dtype, apart), apart)
+            none = store(total, const(0), reduction.neutral(apart), apart)
             sums = tirx.IfThenElse(
-                tirx.EQ(*self._starts(inverse, index.place[0], apart)), zeros, sums
+                tirx.EQ(*self._starts(inverse, index.place[0], apart)), none, sums
             )
         self.statements += [allocate(total), sums]
         value = load(total, const(0), apart)
         return value if index.axis is not None else splat(value, index.lanes)
+
+    _max_rows = _sum_rows
 
     def _starts(self, inverse: Node, row: Expr, rows: int) -> tuple[Expr, Expr]:
         """Where the places of some rows begin and end in an inverted index."""

@@ -32,11 +32,13 @@ def extract_forward(graph: Graph, *, loss: bool) -> Graph:
         return loss=None, outputs=(%y,), gradients={}, updates=()
 
     Roles stay as they are, so that all entry points agree on the regions. Placeholders stay, but
-    for hyper-parameters, optimizer state and targets that nothing reads any more.
+    for hyper-parameters and optimizer state that nothing reads any more, and without a loss such
+    targets.
     """
     found = outputs_of(graph)
     new = subgraph(graph, Outputs(loss=found.loss if loss else None, outputs=found.outputs))
-    for node in list(placeholders(new, Role.TARGET, Role.HYPER, Role.STATE)):
+    unread = (Role.HYPER, Role.STATE) if loss else (Role.TARGET, Role.HYPER, Role.STATE)
+    for node in list(placeholders(new, *unread)):
         if not node.users:
             new.erase_node(node)
     return new

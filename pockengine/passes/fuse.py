@@ -39,7 +39,7 @@ from pockengine.passes.summed_products import first_terms
 MOST_OPERANDS = 24  # of a group, which leaves room below the runtime's 32
 MOST_NODES = 48  # of a group: its code is unrolled, and its values live in registers
 _POINTWISE = (Kind.MAP, Kind.UPDATE)
-_CAN_WAIT = ("unpack_bits", "take_rows", "sum_rows")  # besides elementwise ops
+_CAN_WAIT = ("unpack_bits", "take_rows", "sum_rows", "max_rows")  # besides elementwise ops
 
 
 def fuse(graph: Graph) -> Graph:

@@ -31,7 +31,7 @@ _NEVER_NS = 1e9
 _ELEMENTARY = frozenset(
     "exp expm1 log log1p tanh sigmoid erf sin cos atan pow fmod sqrt rsqrt div".split()
 )
-_NOT_AGAIN = (ALONE - {"pack_bits"}) | {"sum_rows"}  # kernels of their own
+_NOT_AGAIN = (ALONE - {"pack_bits"}) | {"sum_rows", "max_rows"}  # kernels of their own
 _FREE = frozenset(("full", "iota"))
 
 

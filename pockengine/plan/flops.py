@@ -127,7 +127,7 @@ FLOPS: dict[str, Callable[[Node], int]] = {
     "batch_norm_weight_grad": _batch_norm_weight_grad,
     "take_rows": _none,
     "invert_index": _none,
-    "sum_rows": _each_read,
+    **dict.fromkeys(("sum_rows", "max_rows"), _each_read),
     **dict.fromkeys("max_pool2d max_pool2d_index avg_pool2d".split(), _pool),
     **dict.fromkeys("max_pool2d_input_grad avg_pool2d_input_grad".split(), _pool_input_grad),
     "uniform": _times(_PHILOX),

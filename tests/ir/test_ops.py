@@ -67,6 +67,7 @@ _CALLS = {
     "take_rows": "f32[2x3x3] = take_rows(%x, %few)",
     "invert_index": "i32[16] = invert_index(%few, 9)",
     "sum_rows": "f32[9x4] = sum_rows(%rows, %inverse)",
+    "max_rows": "f32[9x4] = max_rows(%rows, %inverse)",
     "last_places": "i64[9] = last_places(%few, 9)",
     "sort_places": "i64[2x3] = sort_places(%x, 1, True)",
     "cumsum": "f32[2x3] = cumsum(%x, 0)",

@@ -229,7 +229,7 @@ def _rows(to: Builder, x: Node) -> None:
             to.add("take_rows", x, index, exact=True)
     elif len(shape) == 3:
         inverse = emit(to.graph, "invert_index", to.input(shape[:2], DType.I64), 3)
-        to.add("sum_rows", x, inverse)
+        to.add(to.one_of(("sum_rows", "max_rows")), x, inverse)
 
 
 STEPS: dict[str, Callable[[Builder, Node], None]] = {

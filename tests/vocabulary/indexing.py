@@ -55,6 +55,15 @@ INDEXING: dict[str, Case] = {
     "scatter reduce mean": case(
         lambda x, s, a: torch.scatter_reduce(x, 1, a, s, "mean"), (3, 5), (3, 6), _GATHER
     ),
+    "scatter reduce amax": case(
+        lambda x, s, a: torch.scatter_reduce(x, 1, a, s, "amax"), (3, 5), (3, 6), _GATHER
+    ),
+    "scatter reduce amin apart": case(
+        lambda x, s, a: torch.scatter_reduce(x, 1, a, s, "amin", include_self=False),
+        (3, 5),
+        (3, 6),
+        _GATHER,
+    ),
     "index_select": case(
         lambda x, a: (x.index_select(0, a), x.index_select(1, a % 4)), _SHAPE, _ROWS
     ),

@@ -106,7 +106,7 @@ def test_training_of_attention() -> None:
     ("function", "found"),
     [
         (lambda x: x[x > 0].sum() * x, "value"),
-        (lambda x: torch.scatter_reduce(x, 0, torch.tensor([0]), x, "amax"), "by amax"),
+        (lambda x: torch.scatter_reduce(x, 0, torch.tensor([0]), x, "prod"), "by prod"),
         (lambda x: x.index_put((x > 0,), x), "mask as index"),
         (lambda x: x * torch.histc(x, 4), "bins that the data decides"),
     ],

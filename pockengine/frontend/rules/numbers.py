@@ -194,11 +194,10 @@ rule("fmin.default")(_ignoring_nan("minimum"))
 
 @rule("_assert_async.msg", "_assert_async.default", "_assert_scalar.default")
 def _assert_async(to: Legalizer, condition: Node, *_: Value) -> Value:
-    del to  # nothing is computed
-    bound_by(condition)
+    bound_by(to, condition)  # nothing is computed
 
 
-def bound_by(condition: Node) -> None:
+def bound_by(to: Legalizer, condition: Node) -> None:
     """Turn ``amin(x) >= low`` and ``amax(x) < high`` into bounds of the input that x comes from."""
     if not is_op(condition, "ge", "lt") or not isinstance(condition.args[1], int):
         return
@@ -209,4 +208,4 @@ def bound_by(condition: Node) -> None:
         assert isinstance(source, Node)
         whole = 2**62
         low, high = (number, whole) if is_op(condition, "ge") else (-whole, number)
-        bind(source, low, high)
+        bind(to, source, low, high)

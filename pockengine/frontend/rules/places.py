@@ -9,21 +9,34 @@ from typing import cast
 from torch.fx import Node
 
 from pockengine.frontend.rules.table import Legalizer
+from pockengine.ir.access import access
 from pockengine.ir.graph import Bounds, is_op, role_of, set_bounds, type_of
 from pockengine.ir.types import DType, Role
 
+_INTEGERS = (DType.I64, DType.I32, DType.I8, DType.U8)
 
-def bind(index: Node, low: int, high: int) -> bool:
-    """State low <= value < high of the input that an index comes from, if it comes from one.
+
+def bind(to: Legalizer, index: Node, low: int, high: int) -> bool:
+    """State low <= value < high of the integer input that an index comes from, if it is one.
 
     A label is read as ``where(label != ignore, label, 0)``, through shape changes; sums with a
-    number shift the bounds.
+    number shift the bounds. What is said of a part of an input waits for ``bind_parts``.
+
+    Returns:
+        Whether the whole input is checked at run time.
     """
     ignore = None
+    part: Node | None = None
     node: object = index
     while isinstance(node, Node):
         if role_of(node) in (Role.INPUT, Role.TARGET):
-            set_bounds(node, Bounds(low, high, ignore))
+            bounds = Bounds(low, high, ignore)
+            if type_of(node).dtype not in _INTEGERS:
+                return False
+            if part is not None:
+                to.parts.setdefault(node, []).append((part, bounds))
+                return False
+            set_bounds(node, bounds)
             return True
         if is_op(node, "where") and is_op(node.args[0], "ne"):
             assert isinstance(node.args[0], Node)
@@ -32,6 +45,8 @@ def bind(index: Node, low: int, high: int) -> bool:
         elif is_op(node, "add", "sub") and type(node.args[1]) is int and ignore is None:
             shift = node.args[1] if is_op(node, "add") else -node.args[1]
             low, high, node = low - shift, high - shift, node.args[0]
+        elif is_op(node, "slice") and not _repeats(node):
+            part, node = node, node.args[0]
         elif is_op(node, "reshape", "expand", "permute", "slice", "cast"):
             node = node.args[0]
         else:
@@ -39,11 +54,31 @@ def bind(index: Node, low: int, high: int) -> bool:
     return False
 
 
+def bind_parts(to: Legalizer) -> None:
+    """State bounds of the inputs of which only slices are read, all within the same bounds.
+
+    Those are columns of one kind, such as the steps of a sequence; others (a user's number beside
+    an item's) have no bounds in common.
+    """
+    for node, parts in to.parts.items():
+        read = {part for part, _ in parts}
+        bounds = {each for _, each in parts}
+        if len(bounds) == 1 and read.issuperset(node.users):
+            set_bounds(node, bounds.pop())
+
+
+def _repeats(part: Node) -> bool:
+    """Whether a slice leaves out nothing but copies of what it keeps."""
+    source, axis = cast("tuple[Node, int]", part.args[:2])
+    found = access(source)
+    return found is not None and found.strides[axis] == 0
+
+
 def checked(to: Legalizer, index: Node, extent: int, *, wraps: bool = False) -> Node:
     """An index as a number of 0 .. extent.
 
-    An input is checked at run time; what is computed from data is kept inside, for a kernel must
-    not read outside of its operands.
+    An input is checked at run time; what is computed from data, or a part of an input, is kept
+    inside, for a kernel must not read outside of its operands.
 
     Args:
         to: where it is written.
@@ -51,7 +86,7 @@ def checked(to: Legalizer, index: Node, extent: int, *, wraps: bool = False) -> 
         extent: how many places there are.
         wraps: whether -1 is the last place.
     """
-    is_input = bind(index, -extent if wraps else 0, extent)
+    is_input = bind(to, index, -extent if wraps else 0, extent)
     number: Node = to.cast(index, DType.I64)
     if wraps:
         behind = to.emit("add", number, extent)
@@ -129,10 +164,20 @@ def add_rows(to: Legalizer, rows: Node, number: Node, count: int) -> Node:
 
 def sum_into(to: Legalizer, rows: Node, number: Node, shape: tuple[int, ...], axes: int) -> Node:
     """Zeros of a shape, with rows added at numbers in its first ``axes`` axes."""
-    width = prod(shape[axes:])
-    flat = to.reshape(rows, (*type_of(number).shape, width))
-    total = add_rows(to, flat, number, prod(shape[:axes]))
-    return to.reshape(total, shape)
+    return _into(to, "sum_rows", rows, number, shape, axes)
+
+
+def max_into(to: Legalizer, rows: Node, number: Node, shape: tuple[int, ...], axes: int) -> Node:
+    """The least value in a shape, and the largest of the rows at numbers in its first axes."""
+    return _into(to, "max_rows", rows, number, shape, axes)
+
+
+def _into(
+    to: Legalizer, op: str, rows: Node, number: Node, shape: tuple[int, ...], axes: int
+) -> Node:
+    flat = to.reshape(rows, (*type_of(number).shape, prod(shape[axes:])))
+    inverse = to.emit("invert_index", number, prod(shape[:axes]))
+    return to.reshape(to.emit(op, flat, inverse), shape)
 
 
 def write_into(to: Legalizer, x: Node, rows: Node | float, number: Node, axes: int) -> Node:

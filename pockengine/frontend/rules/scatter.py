@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from torch.fx import Node
 
-from pockengine.frontend.rules.places import checked, numbered, sum_into, take, write_into
+from pockengine.frontend.rules.places import (
+    checked,
+    max_into,
+    numbered,
+    sum_into,
+    take,
+    write_into,
+)
 from pockengine.frontend.rules.table import Legalizer, Value, axis_of, rule
 from pockengine.ir.access import access
 from pockengine.ir.graph import is_op, type_of
@@ -126,9 +133,11 @@ def _scatter_reduce(
     *,
     include_self: bool = True,
 ) -> Value:
-    if reduce not in ("sum", "mean"):
+    if reduce == "prod":
         raise NotImplementedError(f"scatter_reduce by {reduce}")
     places = _Places(to, x, axis, index)
+    if reduce in ("amax", "amin"):
+        return to.reshape(_extreme(to, places, values, reduce, include_self), to.shape)
     number, shape = places.numbers(), places.shape
     total = sum_into(to, places.source(values), number, shape, places.axes)
     ones = to.emit("full", places.places, 1.0, "f32")
@@ -140,3 +149,19 @@ def _scatter_reduce(
     if not include_self:
         total = to.emit("where", to.emit("gt", count, 0.0), total, places.table())
     return to.reshape(total, to.shape)
+
+
+def _extreme(to: Legalizer, places: _Places, values: Node, reduce: str, include_self: bool) -> Node:
+    """The largest or smallest of the values that fall on each element of x, and x if included."""
+    number, shape, axes = places.numbers(), places.shape, places.axes
+    source = places.source(values)
+    if reduce == "amin":
+        source = to.emit("neg", source)
+    found = max_into(to, source, number, shape, axes)
+    if reduce == "amin":
+        found = to.emit("neg", found)
+    if include_self:
+        return to.emit("maximum" if reduce == "amax" else "minimum", found, places.table())
+    ones = to.emit("full", places.places, 1.0, "f32")
+    count = sum_into(to, ones, number, shape, axes)
+    return to.emit("where", to.emit("gt", count, 0.0), found, places.table())

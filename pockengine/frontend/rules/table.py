@@ -9,18 +9,22 @@ import torch
 from torch.fx import Graph, Node
 
 from pockengine.ir.draws import SEED, STEP
-from pockengine.ir.graph import emit, placeholder, type_of
+from pockengine.ir.graph import Bounds, emit, placeholder, type_of
 from pockengine.ir.types import DType, Role, TensorType
 
 Value: TypeAlias = Any  # an IR node, a number, None or a tuple of these
 
 
 class Legalizer:
-    """What a rule writes into: an IR graph and the ATen node that it stands for."""
+    """What a rule writes into: an IR graph and the ATen node that it stands for.
+
+    ``parts`` are the slices of inputs that were used as indices, and what each may hold.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.node: Node
+        self.parts: dict[Node, list[tuple[Node, Bounds]]] = {}
         self._draws = 0
         self._generator: tuple[Node, Node] | None = None
 

@@ -1,0 +1,190 @@
+"""Functions that are said by others ahead of autograd, so that their gradients are known too.
+
+PyTorch has kernels of its own for both passes of these, or looks at values on the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import log, pi
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows
+from torch import Tensor
+from torch._decomp.decompositions import grid_sampler_2d
+from torch.nn.modules import transformer
+from torch.overrides import TorchFunctionMode
+
+_NEVER = -1e30  # the logarithm of what cannot be: minus infinity would make its gradients NaN
+_MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
+_PADDINGS = {"zeros": 0, "border": 1, "reflection": 2}
+
+
+class Composed(TorchFunctionMode):
+    """Calls the functions of this file in place of PyTorch's."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch or what is said for it."""
+        del types
+        return _COMPOSED.get(func, func)(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def causal_masks_unread() -> Iterator[None]:
+    """A mask given to a transformer's layer is a mask inside, causal or not.
+
+    PyTorch reads its values to find out, which changes the kernel it takes and no number.
+    """
+
+    def told(mask: Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
+        del mask, size
+        return is_causal is True
+
+    with mock.patch.object(transformer, "_detect_is_causal_mask", told):
+        yield
+
+
+def _embedding_bag(  # noqa: PLR0913, PLR0917
+    input: Tensor,  # noqa: A002 - PyTorch's names of the arguments of all of these
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """Rows of a table reduced by bag: ``torch.nn.functional.embedding_bag``."""
+    rows = F.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
+    if padding_idx is None:
+        counted = torch.ones_like(input, dtype=weight.dtype)
+    else:
+        counted = (input != padding_idx % weight.shape[0]).to(weight.dtype)
+    if offsets is None:
+        bags, shape = torch.arange(input.shape[0])[:, None].expand(input.shape), input.shape
+        count = shape[0]
+    else:
+        count = offsets.shape[0] - include_last_offset
+        places = torch.arange(input.shape[0])
+        bags = (places[:, None] >= offsets[None, :count]).sum(1) - 1
+    width = weight.shape[1]
+    if mode == "max":
+        table = weight.new_full((count, width), -torch.inf)
+        seen = torch.where(counted[..., None] > 0, rows, -torch.inf).reshape(-1, width)
+        found = table.scatter_reduce(0, bags.reshape(-1, 1).expand(-1, width), seen, "amax")
+        return torch.where(found.isneginf(), 0.0, found)
+    share = counted if per_sample_weights is None else counted * per_sample_weights
+    if offsets is None:
+        total, number = (rows * share[..., None]).sum(1), counted.sum(1)
+    else:
+        total = weight.new_zeros(count, width).index_add(0, bags, rows * share[..., None])
+        number = weight.new_zeros(count).index_add(0, bags, counted)
+    return total if mode == "sum" else total / number.clamp(min=1)[:, None]
+
+
+def _grid_sample(
+    input: Tensor,  # noqa: A002
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """Pictures read at places of a grid: ``torch.nn.functional.grid_sample``."""
+    if input.dim() != 4 or mode not in _MODES or padding_mode not in _PADDINGS:
+        return F.grid_sample(input, grid, mode, padding_mode, align_corners)
+    how, border = _MODES[mode], _PADDINGS[padding_mode]
+    found: Tensor = grid_sampler_2d(input, grid, how, border, bool(align_corners))
+    return found
+
+
+def _gaussian_nll_loss(
+    input: Tensor,  # noqa: A002
+    target: Tensor,
+    var: Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
+    """``torch.nn.functional.gaussian_nll_loss`` without its look for negative variances."""
+    if not isinstance(var, Tensor):
+        var = torch.full_like(input, var)
+    if var.shape != input.shape and input.shape[:-1] == var.shape:
+        var = var.unsqueeze(-1)
+    clamped = var + (var.clamp(min=eps) - var).detach()
+    loss = 0.5 * (clamped.log() + (input - target) ** 2 / clamped)
+    if full:
+        loss = loss + 0.5 * log(2 * pi)
+    return _reduced(loss, reduction)
+
+
+def _ctc_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Tensor | Sequence[int],
+    target_lengths: Tensor | Sequence[int],
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> Tensor:
+    """``torch.nn.functional.ctc_loss`` of padded targets (N, S), by its forward variables.
+
+    Source: Graves et al., "Connectionist Temporal Classification" (ICML 2006), section 4.1.
+    """
+    alone = log_probs.dim() == 2
+    if alone:
+        log_probs, targets = log_probs[:, None], targets.reshape(1, -1)
+    inputs, labels = (torch.as_tensor(n).reshape(-1) for n in (input_lengths, target_lengths))
+    samples = log_probs.shape[1]
+    if targets.dim() == 1:
+        targets = _padded(targets, labels)
+    blanks = torch.full((samples, targets.shape[1] + 1), blank)
+    states = torch.stack((blanks[:, :-1], targets.to(torch.int64)), 2).flatten(1)
+    states = torch.cat((states, blanks[:, -1:]), 1)
+    count = states.shape[1]
+    emitted = log_probs.gather(2, states[None].expand(log_probs.shape[0], -1, -1))
+    skips = F.pad((states[:, 2:] != states[:, :-2]) & (states[:, 2:] != blank), (2, 0))
+    alpha = torch.where(torch.arange(count) < 2, emitted[0], _NEVER)
+    for time in range(1, log_probs.shape[0]):
+        one = F.pad(alpha, (1, 0), value=_NEVER)[:, :count]
+        two = torch.where(skips, F.pad(alpha, (2, 0), value=_NEVER)[:, :count], _NEVER)
+        now = torch.logsumexp(torch.stack((alpha, one, two)), 0) + emitted[time]
+        alpha = torch.where((time < inputs)[:, None], now, alpha)
+    ends = torch.stack((2 * labels, (2 * labels - 1).clamp(min=0)), 1)
+    last, before = alpha.gather(1, ends).unbind(1)
+    loss = -torch.logaddexp(last, torch.where(labels > 0, before, _NEVER))
+    impossible = loss > -_NEVER / 2
+    loss = torch.where(impossible, 0.0 if zero_infinity else torch.inf, loss)
+    if reduction == "mean":
+        loss = loss / labels.clamp(min=1)
+    return loss[0] if alone and reduction == "none" else _reduced(loss, reduction)
+
+
+def _padded(targets: Tensor, lengths: Tensor) -> Tensor:
+    """Targets one behind the other as rows; what lies behind the end of a row is not read."""
+    ends = lengths.cumsum(0)
+    places = (ends - lengths)[:, None] + torch.arange(targets.shape[0])
+    return targets[places.clamp(max=targets.shape[0] - 1)]
+
+
+def _reduced(loss: Tensor, reduction: str) -> Tensor:
+    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
+
+
+_COMPOSED: dict[Callable[..., Any], Callable[..., Any]] = {
+    F.embedding_bag: _embedding_bag,
+    F.grid_sample: _grid_sample,
+    F.gaussian_nll_loss: _gaussian_nll_loss,
+    F.ctc_loss: _ctc_loss,
+}
