@@ -19,6 +19,7 @@ from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
 
 _NEVER = -1e30  # the logarithm of what cannot be: minus infinity would make its gradients NaN
+_FEW_ROWS = 25  # up to which PyTorch takes differences, and a product of matrices for more
 _MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
 _PADDINGS = {"zeros": 0, "border": 1, "reflection": 2}
 
@@ -171,6 +172,32 @@ def _ctc_loss(
     return loss[0] if alone and reduction == "none" else _reduced(loss, reduction)
 
 
+def _cdist(
+    x1: Tensor,
+    x2: Tensor,
+    p: float = 2.0,
+    compute_mode: str = "use_mm_for_euclid_dist_if_necessary",
+) -> Tensor:
+    """Distances between all rows of two matrices: ``torch.cdist``, gradient 0 where they are 0."""
+    many = max(x1.shape[-2], x2.shape[-2]) > _FEW_ROWS and not compute_mode.startswith("donot")
+    if p != 2 or not (many or compute_mode == "use_mm_for_euclid_dist"):
+        found: Tensor = torch.linalg.vector_norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, dim=-1)
+        return found
+    squares = x1.square().sum(-1)[..., :, None] + x2.square().sum(-1)[..., None, :]
+    squares = squares - 2 * (x1 @ x2.mT)
+    apart = squares > 0
+    return torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0)
+
+
+def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``torch.nn.functional.bilinear`` as a matrix product and a product by sample."""
+    outputs, first, second = weight.shape
+    rows = input1 @ weight.permute(1, 0, 2).reshape(first, outputs * second)
+    by_output = rows.reshape(*input1.shape[:-1], outputs, second)
+    found: Tensor = (by_output @ input2[..., None]).squeeze(-1)
+    return found if bias is None else found + bias
+
+
 def _padded(targets: Tensor, lengths: Tensor) -> Tensor:
     """Targets one behind the other as rows; what lies behind the end of a row is not read."""
     ends = lengths.cumsum(0)
@@ -187,4 +214,6 @@ _COMPOSED: dict[Callable[..., Any], Callable[..., Any]] = {
     F.grid_sample: _grid_sample,
     F.gaussian_nll_loss: _gaussian_nll_loss,
     F.ctc_loss: _ctc_loss,
+    F.bilinear: _bilinear,
+    torch.cdist: _cdist,
 }

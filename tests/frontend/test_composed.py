@@ -74,6 +74,18 @@ _CASES: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
         lambda v: F.gaussian_nll_loss(_random(4, 3), _random(4, 1), v.square(), eps=0.5),
         _random(4, 3),
     ),
+    "distances": (lambda x: torch.cdist(x, _random(2, 5, 3)), _random(2, 4, 3)),
+    "distances of many": (lambda x: torch.cdist(_random(30, 3), x), _random(7, 3)),
+    "distances to itself": (lambda x: torch.cdist(x, x.detach()), _random(4, 3)),
+    "distances by axis": (lambda x: torch.cdist(x, _random(5, 3), 1.0), _random(4, 3)),
+    "bilinear": (
+        lambda x: F.bilinear(x, _random(2, 4, 5), _random(6, 3, 5), _random(6)),
+        _random(2, 4, 3),
+    ),
+    "bilinear, by weight": (
+        lambda w: F.bilinear(_random(4, 3), _random(4, 5), w),
+        _random(6, 3, 5),
+    ),
     "ctc": (_ctc(), _random(7, 2, 4)),
     "ctc, each": (_ctc(reduction="none"), _random(7, 2, 4)),
     "ctc, last blank": (

@@ -135,7 +135,7 @@ def test_no_op_is_left_out() -> None:
     """Every op of the vocabulary is in some random graph."""
     drawn: set[str] = set()
 
-    @examples(40)
+    @examples(60)
     @given(every_step())
     def note(graph: Graph) -> None:
         drawn.update(op_name(node) for node in graph.nodes if node.op == "call_function")
