@@ -30,7 +30,7 @@ from torch.fx import Graph, Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pockengine.errors import CaptureError
-from pockengine.frontend.composed import Composed, causal_masks_unread
+from pockengine.frontend.composed import Composed, values_unread
 from pockengine.frontend.constants import FreshFromConstants
 from pockengine.frontend.decompositions import decompositions
 from pockengine.frontend.evaluate import Evaluator
@@ -118,7 +118,7 @@ class _WithLoss(nn.Module):
             RefusePacking(),
             FreshFromConstants(),
             Composed(),
-            causal_masks_unread(),
+            values_unread(),
             assignments_written(self.model),
         ):
             if self.loss is None:

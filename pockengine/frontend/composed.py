@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import Tensor
 from torch._decomp.decompositions import grid_sampler_2d
+from torch.distributions import Distribution
 from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
 
@@ -40,17 +41,21 @@ class Composed(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def causal_masks_unread() -> Iterator[None]:
-    """A mask given to a transformer's layer is a mask inside, causal or not.
+def values_unread() -> Iterator[None]:
+    """Inside, PyTorch does not look at the values of masks and of distributions' parameters.
 
-    PyTorch reads its values to find out, which changes the kernel it takes and no number.
+    A mask given to a transformer's layer is a mask then, causal or not, which changes the kernel
+    PyTorch takes and no number.
     """
 
     def told(mask: Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
         del mask, size
         return is_causal is True
 
-    with mock.patch.object(transformer, "_detect_is_causal_mask", told):
+    with (
+        mock.patch.object(transformer, "_detect_is_causal_mask", told),
+        mock.patch.object(Distribution, "_validate_args", new=False),
+    ):
         yield
 
 
@@ -189,6 +194,63 @@ def _cdist(
     return torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0)
 
 
+def _pdist(input: Tensor, p: float = 2.0) -> Tensor:  # noqa: A002
+    """Distances between the rows of a matrix, each pair once: ``torch.pdist``."""
+    first, second = torch.triu_indices(input.shape[0], input.shape[0], 1)
+    found: Tensor = torch.linalg.vector_norm(input[first] - input[second], p, dim=-1)
+    return found
+
+
+def _covariance(
+    input: Tensor,  # noqa: A002
+    *,
+    correction: int = 1,
+    fweights: Tensor | None = None,
+    aweights: Tensor | None = None,
+) -> Tensor:
+    """``torch.cov`` of rows that are variables, without its look at the weights' values."""
+    if fweights is not None or aweights is not None:
+        return torch.cov(input, correction=correction, fweights=fweights, aweights=aweights)
+    rows = input.reshape(-1, input.shape[-1]) if input.dim() < 2 else input
+    centred = rows - rows.mean(1, keepdim=True)
+    found = centred @ centred.mT / max(rows.shape[1] - correction, 0)
+    return found.squeeze() if input.dim() < 2 else found
+
+
+def _correlation(input: Tensor) -> Tensor:  # noqa: A002
+    """``torch.corrcoef`` of rows that are variables."""
+    found = _covariance(input)
+    if input.dim() < 2:
+        return found / found
+    spread = found.diagonal().sqrt()
+    return (found / spread[:, None] / spread).clamp(-1, 1)
+
+
+def _masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:  # noqa: A002
+    """Elements of a source, in their order, where a mask is true: ``torch.masked_scatter``."""
+    shape = torch.broadcast_shapes(input.shape, mask.shape)
+    whole, chosen = input.expand(shape), mask.expand(shape)
+    number = (chosen.reshape(-1).cumsum(0) - 1).clamp(min=0, max=source.numel() - 1)
+    return torch.where(chosen, source.reshape(-1)[number].reshape(chosen.shape), whole)
+
+
+def _masked_scatter_(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:  # noqa: A002
+    return input.copy_(_masked_scatter(input, mask, source))
+
+
+def _rrelu(
+    input: Tensor,  # noqa: A002
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> Tensor:
+    """``torch.nn.functional.rrelu``: a random slope below 0, or in eval mode the mean one."""
+    del inplace
+    slope = torch.rand_like(input) * (upper - lower) + lower if training else (lower + upper) / 2
+    return torch.where(input >= 0, input, input * slope)
+
+
 def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``torch.nn.functional.bilinear`` as a matrix product and a product by sample."""
     outputs, first, second = weight.shape
@@ -215,5 +277,12 @@ _COMPOSED: dict[Callable[..., Any], Callable[..., Any]] = {
     F.gaussian_nll_loss: _gaussian_nll_loss,
     F.ctc_loss: _ctc_loss,
     F.bilinear: _bilinear,
+    F.rrelu: _rrelu,
     torch.cdist: _cdist,
+    torch.pdist: _pdist,
+    torch.cov: _covariance,
+    torch.corrcoef: _correlation,
+    torch.masked_scatter: _masked_scatter,
+    Tensor.masked_scatter: _masked_scatter,
+    Tensor.masked_scatter_: _masked_scatter_,
 }

@@ -78,6 +78,17 @@ _CASES: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "distances of many": (lambda x: torch.cdist(_random(30, 3), x), _random(7, 3)),
     "distances to itself": (lambda x: torch.cdist(x, x.detach()), _random(4, 3)),
     "distances by axis": (lambda x: torch.cdist(x, _random(5, 3), 1.0), _random(4, 3)),
+    "pairs": (lambda x: F.pdist(x, 3.0), _random(5, 3)),
+    "covariance": (lambda x: torch.cov(x, correction=0), _random(3, 5)),
+    "correlation": (torch.corrcoef, _random(3, 5)),
+    "masked scatter": (
+        lambda x: torch.masked_scatter(_random(4, 3), _random(4, 1) > 0, x),
+        _random(6, 3),
+    ),
+    "masked scatter, in place": (
+        lambda x: (x * 2).masked_scatter_(_random(4, 3) > 0, x.detach() + 1),
+        _random(4, 3),
+    ),
     "bilinear": (
         lambda x: F.bilinear(x, _random(2, 4, 5), _random(6, 3, 5), _random(6)),
         _random(2, 4, 3),
@@ -154,6 +165,35 @@ def test_compiled() -> None:
             loss.backward()
             optimizer.step()
             assert trainer.step(x, y, lr=0.1) == pytest.approx(loss.item(), rel=1e-5)
+
+
+class _Policy(nn.Module):
+    """Distributions of PyTorch, sampled and scored; random slopes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.choice = nn.Linear(4, 3), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        normal = torch.distributions.Normal(self.mean(F.rrelu(x, training=self.training)), 0.5)
+        chosen = torch.distributions.Categorical(logits=self.choice(x))
+        picked = F.gumbel_softmax(self.choice(x), hard=True)
+        noise = torch.normal(0.0, 1.0, (len(x), 3)) + torch.randperm(3)
+        return normal.log_prob(noise), chosen.entropy(), picked
+
+
+def test_distributions() -> None:
+    """What does not depend on chance equals PyTorch; draws are what they should be."""
+    torch.manual_seed(0)
+    model = _Policy()
+    x, y = torch.randn(64, 4), torch.zeros(1)
+    loss: Callable[[Any, Tensor], Tensor] = lambda out, _: out[1].mean() - out[0].mean()  # noqa: E731
+    with pe.compile(model, (x, y), loss=loss, optimizer=pe.SGD()) as trainer:
+        _, entropy, picked = trainer.predict(x)
+        torch.testing.assert_close(entropy, model(x)[1])
+        assert set(picked.sum(1).tolist()) == {1.0}
+        assert len(set(picked.argmax(1).tolist())) > 1
+        assert trainer.step(x, y, lr=0.1) != trainer.step(x, y, lr=0.0)
 
 
 class _Columns(nn.Module):

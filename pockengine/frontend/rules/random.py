@@ -42,6 +42,29 @@ def _uniform(to: Legalizer, x: Value, low: float = 0.0, high: float = 1.0, **_: 
     return to.cast(to.emit("add", scaled, float(low)), to.dtype)
 
 
+@rule("exponential.default")
+def _exponential(to: Legalizer, x: Value, rate: float = 1.0, **_: Value) -> Value:
+    del x
+    waited = to.emit("neg", to.emit("log1p", to.emit("neg", to.uniform(to.shape))))
+    return to.cast(to.emit("div", waited, float(rate)), to.dtype)
+
+
+@rule("randperm.default")
+def _randperm(to: Legalizer, *_: Value, **__: Value) -> Value:
+    return to.emit("sort_places", to.uniform(to.shape), 0, False)
+
+
+@rule("normal_functional.default")
+def _normal_like(to: Legalizer, x: Value, mean: float = 0.0, std: float = 1.0, **_: Value) -> Value:
+    del x
+    return _normal(to, mean, std)
+
+
+@rule("normal.float_float", "normal.Tensor_float", "normal.float_Tensor", "normal.Tensor_Tensor")
+def _normal(to: Legalizer, mean: Value = 0.0, std: Value = 1.0, *_: Value, **__: Value) -> Value:
+    return to.emit("add", to.emit("mul", _randn(to), std), mean)
+
+
 @rule("randn.default", "randn_like.default")
 def _randn(to: Legalizer, *_: Value, **__: Value) -> Value:
     """Box and Muller 1958, from two draws."""
