@@ -32,13 +32,29 @@ _ALSO = (
     torch.ops.aten.linalg_vector_norm,
 )
 
+_MEANS = (  # gradients whose decompositions divide by the count of elements as they are traced
+    torch.ops.aten.mse_loss_backward.default,
+    torch.ops.aten.smooth_l1_loss_backward.default,
+    torch.ops.aten.huber_loss_backward.default,
+)
+
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """Functions that say an op by others; composite ops need none, autograd has cut them."""
     usual = {**_core_aten_decompositions_post_autograd(), **get_decompositions(_ALSO)}
-    table = {**usual, **grouped_decompositions(), **_OURS}
+    means = {op: _of_something(usual[op]) for op in _MEANS}
+    table = {**usual, **means, **grouped_decompositions(), **_OURS}
     whole = {getattr(packet, name) for packet in _WHOLE for name in packet.overloads()}  # type: ignore[no-untyped-call]
     return {op: rule for op, rule in table.items() if op not in whole}
+
+
+def _of_something(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The gradient of a loss by its first operand, also where that has no elements."""
+
+    def gradient(incoming: Tensor, x: Tensor, *more: Any) -> Tensor:
+        return rule(incoming, x, *more) if x.numel() else torch.zeros_like(x)
+
+    return gradient
 
 
 def _weight_norm_backward(

@@ -38,6 +38,7 @@ REDUCTIONS: dict[str, Case] = {
     "argmax": case(lambda x: (x.argmax(), x.argmax(1), x.argmin(-1, keepdim=True)), _SHAPE),
     "argmin of ties": case(lambda x: (x.argmin(1), x.argmax(1), x.argmax(0)), _TIED),
     "median": case(lambda x: (*x.median(1), x.median()), (3, 5)),
+    "median of nothing": case(lambda x: torch.nan_to_num(x.median(), 0.5), (0, 3)),
     "any": case(lambda x: ((x > 1).any(), (x > 0).any(1), (x > 2).any(-1, keepdim=True)), _SHAPE),
     "all": case(lambda x: ((x > -9).all(), (x > -1).all(1), (x > -2).all(-1)), _SHAPE),
     "any of numbers": case(lambda a: (a.any(), a.any(0), a.all(1), a.all()), _INTS),
