@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._decomp import _core_aten_decompositions_post_autograd, get_decompositions
+from torch._decomp.decompositions import native_group_norm_backward
 
 from pockengine.frontend.grouped import grouped_decompositions
 
@@ -57,6 +58,21 @@ def _of_something(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return gradient
 
 
+def _group_norm_backward(
+    incoming: Tensor, x: Tensor, *more: Any
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients by operand, weight and bias, also where the operand has no elements.
+
+    The last argument says which are wanted.
+    """
+    *others, wanted = more
+    rule = native_group_norm_backward
+    if x.numel() or not wanted[0]:
+        return rule(incoming, x, *others, wanted)  # type: ignore[no-any-return]
+    _, weight, bias = rule(incoming, x, *others, [False, *wanted[1:]])
+    return torch.zeros_like(x), weight, bias
+
+
 def _weight_norm_backward(
     gradient: Tensor, direction: Tensor, length: Tensor, norms: Tensor, axis: int
 ) -> tuple[Tensor, Tensor]:
@@ -67,5 +83,6 @@ def _weight_norm_backward(
 
 
 _OURS: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.native_group_norm_backward.default: _group_norm_backward,
     torch.ops.aten._weight_norm_interface_backward.default: _weight_norm_backward,  # noqa: SLF001
 }

@@ -95,6 +95,7 @@ REDUCTIONS: dict[str, Case] = {
     "bmm of bigger": case(lambda x, y: (x @ y, y.transpose(-1, -2) @ y), (4, 3), (2, 3, 5)),
     "layer_norm": case(lambda x, w, b: F.layer_norm(x, (4, 7), w, b), _SHAPE, (4, 7), (4, 7)),
     "group_norm": case(lambda x, w: F.group_norm(x, 2, w), (3, 4, 7), (4,)),
+    "group_norm of nothing": case(lambda x, w: F.group_norm(x, 2, w) + w.sum(), (0, 4, 7), (4,)),
     "rms_norm": case(lambda x, w: F.rms_norm(x, (7,), w), _SHAPE, (7,)),
     "cross_entropy": case(
         lambda x, a: (
