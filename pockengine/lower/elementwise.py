@@ -93,6 +93,26 @@ def differs(a: Expr, b: Expr) -> Expr:
     return tirx.Or(tirx.Or(tirx.LT(a, b), tirx.GT(a, b)), unordered)
 
 
+def _minus(a: Expr, b: Expr) -> Expr:
+    """Difference of floats as a sum, which LLVM turns back.
+
+    TVM's simplifier takes x - x for 0, also beside NaN, and (x + y) - x for y, without rounding.
+    """
+    return tirx.Add(a, tirx.Mul(b, math.splat(-1.0, b)))
+
+
+def _opaque(relation: Callable[[Expr, Expr], Expr]) -> Callable[[Expr, Expr], Expr]:
+    """A comparison of floats whose operands TVM's logic does not see.
+
+    It takes x == x for true, and one of a < b and a >= b, which are both false beside NaN.
+    """
+    return lambda a, b: negated(negated(relation(a, b)))
+
+
+def _same(a: Expr, b: Expr) -> Expr:
+    return tirx.And(tirx.LE(a, b), tirx.GE(a, b))
+
+
 def _kept(operation: Callable[[Expr, Expr], Expr]) -> Callable[[Expr, Expr], Expr]:
     """An operation of floats whose zeros TVM does not see: it takes 0 * NaN for 0."""
     return lambda a, b: operation(_hidden_zero(a), _hidden_zero(b))
@@ -115,7 +135,7 @@ def _scalar(x: Expr) -> str:
     return str(x.ty.dtype).split("x", maxsplit=1)[0]
 
 
-def _negated(x: Expr) -> Expr:
+def negated(x: Expr) -> Expr:
     """Not x, said so that no comparison is turned around: not (a < b) is no a >= b beside NaN."""
     lanes = math.lanes_of(x)
     number = tirx.Cast("int32" if lanes == 1 else f"int32x{lanes}", x)
@@ -124,7 +144,7 @@ def _negated(x: Expr) -> Expr:
 
 def _either(a: Expr, b: Expr) -> Expr:
     """Booleans that differ."""
-    return tirx.Or(tirx.And(a, _negated(b)), tirx.And(_negated(a), b))
+    return tirx.Or(tirx.And(a, negated(b)), tirx.And(negated(a), b))
 
 
 def _widened(x: Expr) -> Expr:
@@ -176,7 +196,13 @@ FLOAT_ROWS: dict[str, Row] = {
     "minimum": math.minimum,
     "mul": _kept(tirx.Mul),
     "div": _kept(tirx.Div),
+    "sub": _kept(_minus),
     "ne": differs,
+    "eq": _opaque(_same),
+    "lt": _opaque(tirx.LT),
+    "le": _opaque(tirx.LE),
+    "gt": _opaque(tirx.GT),
+    "ge": _opaque(tirx.GE),
 }
 INTEGER_ROWS: dict[str, Row] = {
     "neg": lambda x: tirx.Sub(tirx.Sub(x, x), x),
@@ -197,12 +223,12 @@ INTEGER_ROWS: dict[str, Row] = {
     "ge": _compared(tirx.GE),
 }
 BOOL_ROWS: dict[str, Row] = {  # LLVM has no instruction that compares TVM's booleans
-    "eq": lambda a, b: _negated(_either(a, b)),
+    "eq": lambda a, b: negated(_either(a, b)),
     "ne": _either,
-    "lt": lambda a, b: tirx.And(_negated(a), b),
-    "le": lambda a, b: tirx.Or(_negated(a), b),
-    "gt": lambda a, b: tirx.And(a, _negated(b)),
-    "ge": lambda a, b: tirx.Or(a, _negated(b)),
+    "lt": lambda a, b: tirx.And(negated(a), b),
+    "le": lambda a, b: tirx.Or(negated(a), b),
+    "gt": lambda a, b: tirx.And(a, negated(b)),
+    "ge": lambda a, b: tirx.Or(a, negated(b)),
     "maximum": tirx.Or,
     "minimum": tirx.And,
     "mul": tirx.And,
@@ -214,14 +240,9 @@ ROWS: dict[str, Row] = {
     "add": tirx.Add,
     "sub": tirx.Sub,
     "mul": tirx.Mul,
-    "eq": tirx.EQ,
-    "lt": tirx.LT,
-    "le": tirx.LE,
-    "gt": tirx.GT,
-    "ge": tirx.GE,
     "logical_and": tirx.And,
     "logical_or": tirx.Or,
-    "logical_not": _negated,
+    "logical_not": negated,
     "where": tirx.Select,
     "copy": lambda x: x,
 }

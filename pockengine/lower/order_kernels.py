@@ -154,7 +154,7 @@ class _Line:
         values = Values(self.buffers, self.inside)
         a = values.value(self.source, self._index(places, first))
         b = values.value(self.source, self._index(places, second))
-        equal = tirx.And(tirx.Not(self._before(a, b)), second < first)
+        equal = tirx.And(elementwise.negated(self._before(a, b)), second < first)
         swap = block(self.put(places, low, second), self.put(places, high, first))
         wrong = tirx.Or(self._before(b, a), equal)
         return block(bind_first, bind_second, values.flushed(when(wrong, swap)))
@@ -164,11 +164,10 @@ class _Line:
         if self.descending:
             a, b = b, a
         dtype = type_of(self.source).dtype
-        if dtype.value == "bool":
-            return tirx.And(tirx.Not(a), b)
+        less = elementwise.apply("lt", (a, b), dtype)
         if not dtype.is_float:
-            return tirx.LT(a, b)
-        return tirx.Or(tirx.LT(a, b), tirx.And(math.is_nan(b), tirx.Not(math.is_nan(a))))
+            return less
+        return tirx.Or(less, tirx.And(math.is_nan(b), tirx.Not(math.is_nan(a))))
 
 
 def _network(count: int, places: Mapping[int, Expr], line: _Line) -> list[Stmt]:

@@ -62,6 +62,37 @@ def test_special_values_of_binary_ops(name: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", BINARY + COMPARE)
+def test_special_values_of_one_operand_twice(name: str, tmp_path: Path) -> None:
+    """NaN is not equal to itself, infinity less infinity is NaN: nothing cancels."""
+    size = len(SPECIAL)
+    kind = "bool" if name in COMPARE else "f32"
+    graph = parse(
+        f"%x: f32[{size}] = input('x')\n%y: {kind}[{size}] = {name}(%x, %x)\n"
+        "return loss=None, outputs=(%y,), gradients={}, updates=()"
+    )
+    check_kernels(fuse(graph), {"x": torch.tensor(SPECIAL)}, tmp_path)
+
+
+def test_comparisons_together(tmp_path: Path) -> None:
+    """One of ``x < y`` and ``x >= y`` does not follow from the other, for NaN is neither."""
+    pairs = torch.cartesian_prod(torch.tensor(SPECIAL), torch.tensor(SPECIAL))
+    size = len(pairs)
+    for one, other in (("lt", "ge"), ("gt", "le"), ("lt", "gt"), ("eq", "ne")):
+        graph = parse(
+            f"%x: f32[{size}] = input('x')\n%y: f32[{size}] = input('y')\n"
+            f"%a: bool[{size}] = {one}(%x, %y)\n%b: bool[{size}] = {other}(%x, %y)\n"
+            f"%some: bool[{size}] = logical_or(%a, %b)\n"
+            f"%both: bool[{size}] = logical_and(%a, %b)\n"
+            f"%rest: f32[{size}] = where(%b, 2.0, 3.0)\n"
+            f"%which: f32[{size}] = where(%a, 1.0, %rest)\n"
+            "return loss=None, outputs=(%some, %both, %which), gradients={}, updates=()"
+        )
+        check_kernels(
+            fuse(graph), {"x": pairs[:, 0].contiguous(), "y": pairs[:, 1].contiguous()}, tmp_path
+        )
+
+
 def test_every_elementwise_float_op_is_tried() -> None:
     """A new elementwise op has to be added to one of the lists above."""
     whole_numbers = set("quotient bitand bitor bitxor".split())

@@ -24,6 +24,7 @@ def test_sort(count: int, tmp_path: Path) -> None:
     """Either axis, either direction; ties stay as they stand, NaN is the largest."""
     x = torch.randn(3, count).mul(2).round()
     x[0, count // 2], x[1, 0], x[2, -1] = float("nan"), float("inf"), float("-inf")
+    x[2, : count // 2] = float("nan")
     shape = f"3x{count}"
     _check(
         f"%x: f32[{shape}] = input('x')\n"

@@ -73,6 +73,7 @@ INDEXING: dict[str, Case] = {
         lambda x, s, a: x.index_copy(0, a, s), (5, 3), (4, 3), torch.tensor([4, 0, 1, 2])
     ),
     "index_fill": case(lambda x, a: x.index_fill(1, a, 0.5), (3, 5), _ROWS),
+    "index_fill transposed": case(lambda x, a: x.mT.index_fill(1, a, 0.5), (5, 3), _ROWS),
     "take": case(lambda x, a: x.take(a), (5, 6), _IDS),
     "index": case(lambda x, a: x[a], _SHAPE, _ROWS),
     "index negative": case(lambda x, a: x[a - 5], _SHAPE, _ROWS),

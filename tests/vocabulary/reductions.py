@@ -38,6 +38,7 @@ REDUCTIONS: dict[str, Case] = {
     "argmax": case(lambda x: (x.argmax(), x.argmax(1), x.argmin(-1, keepdim=True)), _SHAPE),
     "argmin of ties": case(lambda x: (x.argmin(1), x.argmax(1), x.argmax(0)), _TIED),
     "median": case(lambda x: (*x.median(1), x.median()), (3, 5)),
+    "median of nothing": case(lambda x: torch.nan_to_num(x.median(), 0.5), (0, 3)),
     "any": case(lambda x: ((x > 1).any(), (x > 0).any(1), (x > 2).any(-1, keepdim=True)), _SHAPE),
     "all": case(lambda x: ((x > -9).all(), (x > -1).all(1), (x > -2).all(-1)), _SHAPE),
     "any of numbers": case(lambda a: (a.any(), a.any(0), a.all(1), a.all()), _INTS),
@@ -94,6 +95,7 @@ REDUCTIONS: dict[str, Case] = {
     "bmm of bigger": case(lambda x, y: (x @ y, y.transpose(-1, -2) @ y), (4, 3), (2, 3, 5)),
     "layer_norm": case(lambda x, w, b: F.layer_norm(x, (4, 7), w, b), _SHAPE, (4, 7), (4, 7)),
     "group_norm": case(lambda x, w: F.group_norm(x, 2, w), (3, 4, 7), (4,)),
+    "group_norm of nothing": case(lambda x, w: F.group_norm(x, 2, w) + w.sum(), (0, 4, 7), (4,)),
     "rms_norm": case(lambda x, w: F.rms_norm(x, (7,), w), _SHAPE, (7,)),
     "cross_entropy": case(
         lambda x, a: (

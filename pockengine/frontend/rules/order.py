@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch.fx import Node
 
 from pockengine.frontend.rules.elementwise import promoted
@@ -81,6 +82,9 @@ def _median(to: Legalizer, x: Node, axis: int, keep: bool = False) -> Value:
 @rule("median.default")
 def _median_of_all(to: Legalizer, x: Node) -> Value:
     count = type_of(x).size
+    if not count:
+        value = torch.empty(0, dtype=to.dtype.torch).median().item()
+        return to.emit("full", (), value, to.dtype.value)
     values, _ = _sorted(to, to.reshape(x, (count,)), 0, None, descending=False)
     place = (count - 1) // 2
     middle = to.reshape(to.emit("slice", values, 0, place, place + 1), ())
