@@ -228,7 +228,7 @@ def _correlation(input: Tensor) -> Tensor:  # noqa: A002
 
 def _masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:  # noqa: A002
     """Elements of a source, in their order, where a mask is true: ``torch.masked_scatter``."""
-    shape = torch.broadcast_shapes(input.shape, mask.shape)
+    shape = torch.broadcast_shapes(input.shape, mask.shape)  # type: ignore[no-untyped-call]
     whole, chosen = input.expand(shape), mask.expand(shape)
     number = (chosen.reshape(-1).cumsum(0) - 1).clamp(min=0, max=source.numel() - 1)
     return torch.where(chosen, source.reshape(-1)[number].reshape(chosen.shape), whole)
