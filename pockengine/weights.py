@@ -18,18 +18,25 @@ from torch import Tensor
 from pockengine.errors import InputError
 
 Paths = str | Path | Sequence[str | Path]
-_DTYPES = {
+DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "C64": torch.complex64,
     "I64": torch.int64,
     "I32": torch.int32,
     "I16": torch.int16,
     "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+"""PyTorch's types by the words of the format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +153,7 @@ def _entry(mapping: mmap.mmap, first: int, row: Mapping[str, Any]) -> _Entry:
     start, stop = row["data_offsets"]
     if first + stop > len(mapping):
         raise ValueError("the file ends early")
-    return _Entry(mapping, first + start, stop - start, _DTYPES[row["dtype"]], tuple(row["shape"]))
+    return _Entry(mapping, first + start, stop - start, DTYPES[row["dtype"]], tuple(row["shape"]))
 
 
 def _some(names: Sequence[str]) -> str:
