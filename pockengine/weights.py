@@ -9,12 +9,14 @@ import json
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pockengine.checks import is_whole
 from pockengine.errors import InputError
 
 Paths = str | Path | Sequence[str | Path]
@@ -37,6 +39,7 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 """PyTorch's types by the words of the format."""
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ def _entries(path: Path) -> dict[str, _Entry]:
             for name, row in header.items()
             if name != "__metadata__"
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *_UNREADABLE) as error:
         raise InputError(
             where=f"compile(weights={str(path)!r})",
             found=f"{type(error).__name__}: {error}",
@@ -150,10 +153,14 @@ def _entries(path: Path) -> dict[str, _Entry]:
 
 
 def _entry(mapping: mmap.mmap, first: int, row: Mapping[str, Any]) -> _Entry:
-    start, stop = row["data_offsets"]
+    (start, stop), dtype, shape = row["data_offsets"], DTYPES[row["dtype"]], tuple(row["shape"])
+    if not all(is_whole(number) and number >= 0 for number in (start, stop, *shape)):
+        raise ValueError(f"no whole numbers in {row}")
     if first + stop > len(mapping):
         raise ValueError("the file ends early")
-    return _Entry(mapping, first + start, stop - start, DTYPES[row["dtype"]], tuple(row["shape"]))
+    if stop - start != prod(shape) * dtype.itemsize:
+        raise ValueError(f"{stop - start} bytes for {shape} of {row['dtype']}")
+    return _Entry(mapping, first + start, stop - start, dtype, shape)
 
 
 def _some(names: Sequence[str]) -> str:
