@@ -299,7 +299,7 @@ class Trainer:
         Raises:
             InputError: there are no averages.
         """
-        canonical = {name: self._tensor(name) for name in set(self._program.names.values())}
+        canonical = {name: self._tensor(name) for name in self._names}
         if ema:
             self._check_ema()
             for name, tensor in canonical.items():
@@ -329,7 +329,7 @@ class Trainer:
         """Take over some of the model's tensors, whole, by canonical name."""
         params = set(self._changing(found))
         frozen = {name: tensor for name, tensor in found.items() if name not in params}
-        if not all(same_bits(tensor, self._tensor(name)) for name, tensor in frozen.items()):
+        if not all(same_bits(tensor, self._look(name)) for name, tensor in frozen.items()):
             kept = {name: found[name].clone() for name in self._kept if name in found}
             contents = self._program.fold({**self._everything(), **found})
             self._kept.update(kept)
@@ -344,10 +344,14 @@ class Trainer:
         return {**self._kept, **{name: self._regions.read(name) for name in inside}}
 
     def _tensor(self, name: str) -> Tensor:
-        """A copy of one of the model's tensors."""
+        """A dense copy of one of the model's tensors."""
+        return self._look(name).clone(memory_format=torch.contiguous_format)
+
+    def _look(self, name: str) -> Tensor:
+        """One of the model's tensors as it lies here, not to be written to."""
         if name not in self._regions:
-            return self._kept[name].clone(memory_format=torch.contiguous_format)
-        return self._regions.read(name).to(self._program.dtypes[name])
+            return self._kept[name]
+        return self._regions.view(name).to(self._program.dtypes[name])
 
     def _canonical(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors by canonical name, checked."""
@@ -358,7 +362,7 @@ class Trainer:
         found: dict[str, Tensor] = {}
         for name, used in names.items():
             tensor = torch.as_tensor(state[name]).detach().cpu().to(self._program.dtypes[used])
-            wanted = self._tensor(used).shape
+            wanted = self._look(used).shape
             if tensor.shape != wanted:
                 raise _bad_state(f"{name} has shape {tuple(tensor.shape)}, not {tuple(wanted)}")
             tied = found.setdefault(used, tensor)
@@ -394,23 +398,19 @@ class Trainer:
             CheckpointError: the file cannot be written, or another process is at it.
             InputError: ``extra`` holds anything but texts.
         """
-        model = self._model()
-        updated = self._updated()
-        names = updated if delta else model.names
-        parts = self._parts() if delta else {}
-        tensors = {name: self._tensor(name) for name in names}
+        updated, parts = self._updated(), self._parts() if delta else {}
+        frozen = set() if delta else self._names - set(updated)
+        tensors = {name: self._tensor(name) for name in updated}
         for name, part in parts.items():
             tensors[name] = tensors[name].narrow(part.axis, 0, part.count)
-        if delta and self._base is None:
-            self._base = model.base(updated, parts)
         Checkpoint(
             kind=DELTA if delta else FULL,
-            model=tensors,
+            model=tensors | {name: self._look(name) for name in frozen},
             state={name: self._regions.read(name) for name in self._state_names() if state},
             scheme=self._program.scheme,
             optimizer=repr(self._program.optimizer),
             parts=parts,
-            base=self._base or "" if delta else "",
+            base=self._delta_base() if delta else "",
             has_state=state,
             extra=extra or {},
         ).write(path)
@@ -431,7 +431,7 @@ class Trainer:
                 values. Nothing was changed.
         """
         found = Checkpoint.read(path)
-        model = self._model().updated_by(found, path)
+        model = Model(self._names, self._look).updated_by(found, path)
         wanted = {name: self._regions.view(name) for name in self._state_names()}
         state, anew = resumed(found, wanted, repr(self._program.optimizer))
         self._take_model(model)
@@ -447,21 +447,29 @@ class Trainer:
             )
         return dict(found.extra)
 
-    def _model(self) -> Model:
-        return Model(sorted(set(self._program.names.values())), self._tensor)
+    @property
+    def _names(self) -> set[str]:
+        """Canonical names of the model's tensors."""
+        return set(self._program.names.values())
 
     def _updated(self) -> list[str]:
         """What of the model a step may write, and so a delta holds."""
-        return self._changing(set(self._program.names.values()))
+        return self._changing(self._names)
 
     def _parts(self) -> dict[str, Channels]:
         """The part of each parameter that a step writes, where that is not all."""
-        updated = set(self._updated())
+        updated = self._updated()
         return {name: part for name, part in self._program.channels.items() if name in updated}
+
+    def _delta_base(self) -> str:
+        """What deltas are to: no step changes it."""
+        if self._base is None:
+            self._base = Model(self._names, self._look).base(self._updated(), self._parts())
+        return self._base
 
     def _state_names(self) -> list[str]:
         """What changes besides the model."""
-        model = set(self._program.names.values())
+        model = self._names
         return [n for n in self._regions.names(Region.PARAM, Region.STATE) if n not in model]
 
     def _clear_torn(self) -> None:

@@ -19,6 +19,7 @@ from pockengine.errors import CheckpointError, InputError
 from pockengine.modes import Modes
 from pockengine.optimizer import Optimizer
 from pockengine.resume import STATE, same_bits
+from pockengine.tasks import mobilenet_v2
 from pockengine.trainer import Program
 from tests.oracles import TiedMlp
 
@@ -350,3 +351,28 @@ def test_state_dict_suits_all_writers(tmp_path: Path) -> None:
     with pe.compile(strided, batch, **options, scheme=scheme) as frozen:
         save_file(frozen.state_dict(), tmp_path / "b.safetensors")
         assert torch.equal(load_file(tmp_path / "b.safetensors")["weight"], strided.weight)
+
+
+def _sparse(model: nn.Module) -> pe.Scheme:
+    """Biases of the later half, a quarter of five expansions' input channels, and the head."""
+    biases = [n for n, _ in model.named_parameters() if n.startswith("features") and "bias" in n]
+    expansions = [f"features.{block}.conv.0.0.weight" for block in range(13, 18)]
+    whole = [*biases[len(biases) // 2 :], "classifier.1.weight", "classifier.1.bias"]
+    return pe.Scheme({**dict.fromkeys(whole, 1.0), **dict.fromkeys(expansions, 0.25)})
+
+
+@pytest.mark.slow
+def test_delta_of_mobilenet(tmp_path: Path) -> None:
+    """With its momentum, a sparse scheme's delta is at most 15 % of the full checkpoint."""
+    model = mobilenet_v2(classes=10).eval()
+    batch = (torch.randn(2, 3, 32, 32), torch.tensor([1, 2]))
+    options: dict[str, Any] = {"loss": "cross_entropy", "optimizer": _SGD, "threads": 1}
+    with pe.compile(model, batch, scheme=_sparse(model), **options) as trainer:
+        trainer.step(*batch, lr=0.01)
+        for delta in (True, False):
+            trainer.save(tmp_path / str(delta), delta=delta)
+        state = trainer.state_dict()
+        trainer.load_state_dict(model.state_dict())
+        trainer.load(tmp_path / "True")
+        assert _same(trainer.state_dict(), state)
+    assert (tmp_path / "True").stat().st_size <= 0.15 * (tmp_path / "False").stat().st_size
