@@ -96,10 +96,9 @@ class SystemDisk:
 
     def fsync(self, handle: int) -> None:
         """See ``Disk``; on macOS through the drive's own cache as well, where that can be had."""
-        full = None if sys.platform == "win32" else getattr(fcntl, "F_FULLFSYNC", None)
-        if full is not None:
+        if sys.platform != "win32" and hasattr(fcntl, "F_FULLFSYNC"):
             with suppress(OSError):
-                fcntl.fcntl(handle, full)
+                fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
                 return
         os.fsync(handle)
 

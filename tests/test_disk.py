@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISDIR
 from textwrap import dedent
 
 import pytest
@@ -204,6 +205,30 @@ def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert set(tmp_path.iterdir()) == {path, other}
 
 
+def test_syncs_of_other_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Mac is asked to empty the drive's cache, else to sync; a folder may be unable to."""
+    fcntl = pytest.importorskip("fcntl")
+    asked: list[int] = []
+
+    def refuse(_: int, what: int) -> None:
+        asked.append(what)
+        raise OSError(45, "Operation not supported")
+
+    def sync(handle: int) -> None:
+        asked.append(0)
+        if S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    monkeypatch.setattr(os, "fsync", sync)
+    write_checkpoint(tmp_path / "a.ckpt", _tensors(1.0), {})
+    assert asked == [51, 0, 0]
+    monkeypatch.setattr(fcntl, "fcntl", lambda _, what: asked.append(what))
+    write_checkpoint(tmp_path / "a.ckpt", _tensors(1.0), {})
+    assert asked[3:] == [51, 0]
+
+
 def test_links_and_modes(tmp_path: Path) -> None:
     """A link stays one, and what it points to is replaced; others may read what is written."""
     (tmp_path / "deep").mkdir()
@@ -321,11 +346,13 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     script = "".join(map(dedent, (_SCRIPT, _KILL, _TWO, _LIMIT)))
     ran = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script, str(path)],
+        cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
     )
+    assert path.exists(), ran.stderr
     return [*ran.stdout.splitlines(), ran.stderr.splitlines()[-1], str(read_checkpoint(path)[1])]
 
 
