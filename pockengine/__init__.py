@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pockengine.optimizer import Lion as Lion
     from pockengine.optimizer import ParamGroup as ParamGroup
     from pockengine.optimizer import RMSprop as RMSprop
+    from pockengine.resume import Checkpoint as Checkpoint
     from pockengine.scheme import Scheme as Scheme
     from pockengine.trainer import Trainer as Trainer
 
@@ -39,6 +40,7 @@ _HOME = {
     ),
     **dict.fromkeys(("Accumulate", "Clip"), "pockengine.modes"),
     **dict.fromkeys(("Shape", "resized"), "pockengine.frontend.shapes"),
+    "Checkpoint": "pockengine.resume",
     "Scheme": "pockengine.scheme",
     "Trainer": "pockengine.trainer",
     "replace_head": "pockengine.heads",
@@ -49,6 +51,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Checkpoint",
     "Clip",
     "Lion",
     "ParamGroup",

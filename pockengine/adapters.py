@@ -60,7 +60,8 @@ def adapt(
         seed: of A.
 
     Raises:
-        SchemeError: a target that no layer matches, or a layer that cannot be adapted.
+        SchemeError: a target that no layer matches, a layer that cannot be adapted, or a rank above
+            both of a layer's extents.
     """
     names = _matching(model, targets)
     tensors = [*model.parameters(), *model.buffers()]
@@ -71,6 +72,7 @@ def adapt(
         _refuse_unadaptable(found, name)
         ones = (1,) * (module.weight.dim() - 2)
         outputs, inputs = module.weight.shape[:2]
+        _refuse_high_rank(name, rank, max(outputs, inputs))
         bound = 1 / sqrt(inputs)
         down = torch.empty(rank, inputs, *ones).uniform_(-bound, bound, generator=generator)
         kind: Any = type(module)
@@ -144,6 +146,16 @@ def _refuse_unadaptable(model: nn.Module, name: str) -> None:
             found=reason,
             needed="a linear layer, or a 1 x 1 convolution without groups or padding, of its own",
             remedy="Name other targets",
+        )
+
+
+def _refuse_high_rank(name: str, rank: int, most: int) -> None:
+    if rank > most:
+        raise SchemeError(
+            where=f"Scheme.lora(rank): {name}",
+            found=str(rank),
+            needed=f"at most {most}, the larger extent of its weight",
+            remedy="Ask for a lower rank, such as 8, or update the layer itself",
         )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
-import json
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -165,6 +163,7 @@ class Prepared:
         partial: whether a batch may have fewer samples.
         captured: what the model was turned into.
         scheme: what is updated, resolved.
+        channels: the part of each parameter that is updated in part.
         optimizer: how.
         modes: what a step does besides.
         fold: contents of the const region from the model's tensors.
@@ -180,6 +179,7 @@ class Prepared:
     partial: bool
     captured: Captured
     scheme: Scheme
+    channels: Mapping[str, Channels]
     optimizer: Optimizer
     modes: Modes
     fold: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
@@ -362,6 +362,7 @@ def prepare(  # noqa: PLR0913 - as compile
         partial=partial,
         captured=captured,
         scheme=chosen,
+        channels=channels,
         optimizer=optimizer,
         modes=modes,
         fold=_Folder(starts, context),
@@ -397,7 +398,9 @@ def link(prepared: Prepared) -> Program:
         fold=prepared.fold,
         initial=_initial(prepared),
         modes=prepared.modes,
-        identity=_identity(prepared),
+        scheme=prepared.scheme,
+        channels=prepared.channels,
+        optimizer=prepared.optimizer,
     )
 
 
@@ -541,12 +544,3 @@ def _initial(prepared: Prepared) -> dict[str, float]:
     places = prepared.plan.places
     values = {name: initial_value(prepared.optimizer, name) for name in places}
     return {name: value for name, value in values.items() if value != 0}
-
-
-def _identity(prepared: Prepared) -> dict[str, str]:
-    """What makes a checkpoint fit, besides the model's frozen values."""
-    scheme = json.dumps(dict(prepared.scheme), sort_keys=True)
-    return {
-        "scheme": hashlib.sha256(scheme.encode()).hexdigest(),
-        "optimizer": repr(prepared.optimizer),
-    }

@@ -8,7 +8,8 @@ from pockengine.checks import is_number, is_whole
 from pockengine.errors import InputError
 
 EMA = "ema"
-COUNT = "accumulated.count"
+ACCUMULATED = "accumulated"
+COUNT = f"{ACCUMULATED}.count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def ema_name(parameter: str) -> str:
 
 def accumulator_name(parameter: str) -> str:
     """The canonical name of what a parameter's gradients add up in."""
-    return f"accumulated.grad.{parameter}"
+    return f"{ACCUMULATED}.grad.{parameter}"
 
 
 def _check_positive(where: str, value: object, below: float = float("inf")) -> None:

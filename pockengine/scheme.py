@@ -104,6 +104,7 @@ class BiasOnly(Rule):
     def __post_init__(self) -> None:
         if self.last is not None:
             _positive("Scheme.bias_only(last)", self.last)
+        _check_flag("Scheme.bias_only(head)", self.head)
 
     def table(self, model: nn.Module) -> dict[str, float]:
         """The chosen biases, then the head."""
@@ -156,6 +157,13 @@ class Lora(Rule):
         _positive("Scheme.lora(rank)", self.rank)
         listed = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
         object.__setattr__(self, "targets", listed)
+        if not all(isinstance(target, str) for target in listed):
+            raise _bad("Scheme.lora(targets)", listed, "names or patterns of layers")
+        if self.alpha is not None and not is_number(self.alpha):
+            raise _bad("Scheme.lora(alpha)", self.alpha, "a finite number, or None")
+        if not is_whole(self.seed) or not 0 <= self.seed < 2**63:
+            raise _bad("Scheme.lora(seed)", self.seed, "a whole number of at least 0, below 2**63")
+        _check_flag("Scheme.lora(head)", self.head)
 
     def prepared(self, model: nn.Module) -> nn.Module:
         """The model with adapters; itself where it has them."""
@@ -297,8 +305,18 @@ class Scheme(Mapping[str, float]):
 
     @classmethod
     def load(cls, path: str | Path) -> Scheme | Rule:
-        """Read a file that ``save`` wrote; SchemeError as ``from_json``."""
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        """Read a file that ``save`` wrote.
+
+        Raises:
+            SchemeError: it cannot be read, or as ``from_json``.
+        """
+        try:
+            source = Path(path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise _malformed(f"{path} cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise _malformed(f"{path} is no text ({error.reason})") from error
+        return cls.from_json(source)
 
     def __getitem__(self, name: str) -> float:
         return self._fractions[name]
@@ -366,6 +384,17 @@ def _positive(where: str, count: object) -> None:
         )
 
 
+def _check_flag(where: str, flag: object) -> None:
+    if not isinstance(flag, bool):
+        raise _bad(where, flag, "True or False")
+
+
+def _bad(where: str, found: object, needed: str) -> SchemeError:
+    return SchemeError(
+        where=where, found=repr(found), needed=needed, remedy="Leave it out for the default"
+    )
+
+
 def _too_many(rule: str, wanted: int, found: int, what: str) -> SchemeError:
     return SchemeError(
         where=f"Scheme.{rule}({wanted})",
@@ -419,7 +448,7 @@ def _parsed(source: str) -> dict[str, Any]:
     """The document of a JSON text, its frame checked."""
     try:
         document = json.loads(source)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits, too many brackets
         raise _malformed(f"no JSON ({error})") from error
     if not isinstance(document, dict) or document.get("format") != _FORMAT:
         raise _malformed("something else")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -14,14 +15,15 @@ import torch
 from torch import Tensor
 
 from pockengine.adapters import merged
-from pockengine.checkpoint import fingerprint, read_checkpoint, write_checkpoint
 from pockengine.checks import is_whole
-from pockengine.errors import CheckpointError, InputError, TrainError
+from pockengine.errors import InputError, TrainError
 from pockengine.ir.draws import SEED
 from pockengine.ir.types import Region
 from pockengine.lower.cache import load as load_kernel
 from pockengine.modes import COUNT, Modes, ema_name
+from pockengine.optimizer import Optimizer
 from pockengine.plan.memory import Plan
+from pockengine.resume import DELTA, FULL, Checkpoint, Model, resumed, same_bits, some
 from pockengine.runtime.descriptor import Descriptor
 from pockengine.runtime.emulate import Replay, emulate
 from pockengine.runtime.encoding import encode
@@ -32,6 +34,7 @@ from pockengine.runtime.regions import Regions
 from pockengine.runtime.shapes import Bound, bind, shaped
 from pockengine.runtime.signature import Signature, has_tensors
 from pockengine.runtime.threads import default_threads
+from pockengine.scheme import Channels, Scheme
 from pockengine.targets import Target
 from pockengine.weights import StoredWeights
 
@@ -53,7 +56,9 @@ class Program:
         fold: contents of the const region, by name, from the model's tensors by canonical name.
         initial: what state starts with where that is not zero, by name.
         modes: what a step does besides updating.
-        identity: what a checkpoint has to agree with besides the frozen values, as text by name.
+        scheme: what is updated, resolved.
+        channels: the part of each parameter that is updated in part.
+        optimizer: how.
         adapters: the scale of each layer's low-rank adapter, by the layer's name.
     """
 
@@ -68,7 +73,9 @@ class Program:
     fold: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
     initial: Mapping[str, float]
     modes: Modes
-    identity: Mapping[str, str]
+    scheme: Scheme
+    channels: Mapping[str, Channels]
+    optimizer: Optimizer
     adapters: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -110,7 +117,7 @@ class Trainer:
         for name, value in program.initial.items():
             self._regions.view(name).fill_(value)
         self._start_averages()
-        self._model_fingerprint: str | None = None
+        self._base: str | None = None  # what deltas are to; formed when it is asked for
         self.threads = _checked_threads(threads)
         self._engine = self._open() if program.target.llvm is None else None
 
@@ -278,7 +285,10 @@ class Trainer:
                 view.copy_(_leading(self._regions.view(name), view))
 
     def state_dict(self, *, merge: bool = False, ema: bool = False) -> dict[str, Tensor]:
-        """Copies of all of the model's tensors, under PyTorch's names and in its layouts.
+        """Copies of all of the model's tensors, under PyTorch's names, dense and in its order.
+
+        Every name has a copy of its own, also of tied tensors: so ``model.load_state_dict``,
+        ``torch.save`` and ``safetensors.torch.save_file`` all take the result.
 
         Args:
             merge: whether the adapters that a scheme added are worked into the weights, which gives
@@ -289,14 +299,17 @@ class Trainer:
         Raises:
             InputError: there are no averages.
         """
-        canonical = {name: self._tensor(name) for name in set(self._program.names.values())}
+        canonical = {name: self._tensor(name) for name in self._names}
         if ema:
             self._check_ema()
             for name, tensor in canonical.items():
                 if ema_name(name) in self._regions:
                     average = self._regions.view(ema_name(name))
                     _leading(tensor, average).copy_(average)
-        found = {name: canonical[used] for name, used in self._program.names.items()}
+        found = {
+            name: canonical[used] if name == used else canonical[used].clone()
+            for name, used in self._program.names.items()
+        }
         return merged(found, self._program.adapters) if merge else found
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -308,18 +321,21 @@ class Trainer:
             InputError: a name is missing or unknown, a shape differs, or two names of one tied
                 tensor disagree. Nothing was changed.
         """
-        found = self._canonical(state)
+        self._take_model(self._canonical(state))
+        self._start_averages()
+        self._clear_torn()
+
+    def _take_model(self, found: Mapping[str, Tensor]) -> None:
+        """Take over some of the model's tensors, whole, by canonical name."""
         params = set(self._changing(found))
         frozen = {name: tensor for name, tensor in found.items() if name not in params}
-        if any(not torch.equal(tensor, self._tensor(name)) for name, tensor in frozen.items()):
+        if not all(same_bits(tensor, self._look(name)) for name, tensor in frozen.items()):
             kept = {name: found[name].clone() for name in self._kept if name in found}
             contents = self._program.fold({**self._everything(), **found})
             self._kept.update(kept)
             self._regions.write(contents)
-            self._model_fingerprint = None
         self._regions.write({name: found[name] for name in params})
-        self._start_averages()
-        self._clear_torn()
+        self._base = None
 
     def _everything(self) -> dict[str, Tensor]:
         """All tensors that were captured, by canonical name."""
@@ -328,21 +344,25 @@ class Trainer:
         return {**self._kept, **{name: self._regions.read(name) for name in inside}}
 
     def _tensor(self, name: str) -> Tensor:
-        """A copy of one of the model's tensors."""
+        """A dense copy of one of the model's tensors."""
+        return self._look(name).clone(memory_format=torch.contiguous_format)
+
+    def _look(self, name: str) -> Tensor:
+        """One of the model's tensors as it lies here, not to be written to."""
         if name not in self._regions:
-            return self._kept[name].clone()
-        return self._regions.read(name).to(self._program.dtypes[name])
+            return self._kept[name]
+        return self._regions.view(name).to(self._program.dtypes[name])
 
     def _canonical(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors by canonical name, checked."""
         names = self._program.names
         missing, unknown = sorted(names.keys() - state.keys()), sorted(state.keys() - names.keys())
         if missing or unknown:
-            raise _bad_state(f"missing {_some(missing)}; unknown {_some(unknown)}")
+            raise _bad_state(f"missing {some(missing)}; unknown {some(unknown)}")
         found: dict[str, Tensor] = {}
         for name, used in names.items():
             tensor = torch.as_tensor(state[name]).detach().cpu().to(self._program.dtypes[used])
-            wanted = self._tensor(used).shape
+            wanted = self._look(used).shape
             if tensor.shape != wanted:
                 raise _bad_state(f"{name} has shape {tuple(tensor.shape)}, not {tuple(wanted)}")
             tied = found.setdefault(used, tensor)
@@ -352,47 +372,109 @@ class Trainer:
                 raise _bad_state(f"{name} differs from {used}, which it is tied to")
         return found
 
-    def save(self, path: str | Path) -> None:
-        """Write the updated parameters and the optimizer's state, whole or not at all.
+    def save(
+        self,
+        path: str | Path,
+        *,
+        delta: bool = False,
+        state: bool = True,
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write a checkpoint, whole or not at all; once this returns, it outlasts a loss of power.
+
+        The file is plain safetensors: ``load_file`` of a full one gives ``load_state_dict(...,
+        strict=False)`` of the model all it needs. ``pockengine.Checkpoint.read`` tells what is in
+        it.
+
+        Args:
+            path: the file. What was there is replaced.
+            delta: only what the scheme updates, to be loaded where the rest of the model is the
+                same.
+            state: also what a run goes on with bit by bit: of the optimizer, averages,
+                accumulators, counters and random numbers.
+            extra: texts to keep with it, which ``load`` returns.
 
         Raises:
-            CheckpointError: the file cannot be written.
+            CheckpointError: the file cannot be written, or another process is at it.
+            InputError: ``extra`` holds anything but texts.
         """
-        names = self._regions.names(Region.PARAM, Region.STATE)
-        write_checkpoint(path, {name: self._regions.read(name) for name in names}, self._identity())
+        updated, parts = self._updated(), self._parts() if delta else {}
+        frozen = set() if delta else self._names - set(updated)
+        tensors = {name: self._tensor(name) for name in updated}
+        for name, part in parts.items():
+            tensors[name] = tensors[name].narrow(part.axis, 0, part.count)
+        Checkpoint(
+            kind=DELTA if delta else FULL,
+            model=tensors | {name: self._look(name) for name in frozen},
+            state={name: self._regions.read(name) for name in self._state_names() if state},
+            scheme=self._program.scheme,
+            optimizer=repr(self._program.optimizer),
+            parts=parts,
+            base=self._delta_base() if delta else "",
+            has_state=state,
+            extra=extra or {},
+        ).write(path)
 
-    def load(self, path: str | Path) -> None:
-        """Take over what ``save`` wrote.
+    def load(self, path: str | Path) -> dict[str, str]:
+        """Take over what ``save`` wrote, also by a trainer of another scheme or optimizer.
+
+        A full checkpoint needs the same names and shapes; a delta also the same values in all that
+        it leaves out. Where scheme, optimizer and modes are the same, the run goes on bit by bit.
+        State that does not fit starts anew, and a warning says so; so does all state, without
+        one, where ``save(state=False)`` left it out.
+
+        Returns:
+            ``save``'s ``extra``.
 
         Raises:
-            CheckpointError: the file is corrupt or truncated, or belongs to another model, scheme
-                or optimizer. Nothing was changed.
+            CheckpointError: the file is corrupt or truncated, of another model, or a delta to other
+                values. Nothing was changed.
         """
-        tensors, metadata = read_checkpoint(path)
-        for key, value in self._identity().items():
-            if metadata.get(key) != value:
-                raise _foreign(path, f"it belongs to another {key}")
-        names = self._regions.names(Region.PARAM, Region.STATE)
-        views = {name: self._regions.view(name) for name in names}
-        if tensors.keys() != views.keys():
-            raise _foreign(path, "it holds other tensors")
-        for name, view in views.items():
-            if (tensors[name].shape, tensors[name].dtype) != (view.shape, view.dtype):
-                raise _foreign(path, f"its {name} has another shape")
-        self._regions.write(tensors)
+        found = Checkpoint.read(path)
+        model = Model(self._names, self._look).updated_by(found, path)
+        wanted = {name: self._regions.view(name) for name in self._state_names()}
+        state, anew = resumed(found, wanted, repr(self._program.optimizer))
+        self._take_model(model)
+        for name in anew:
+            self._regions.view(name).fill_(self._program.initial.get(name, 0))
+        self._start_averages()
+        self._regions.write(state)
         self._clear_torn()
+        if anew and found.has_state:
+            warnings.warn(
+                f"{path}: state that fits this trainer is not in it and starts anew: {some(anew)}",
+                stacklevel=2,
+            )
+        return dict(found.extra)
+
+    @property
+    def _names(self) -> set[str]:
+        """Canonical names of the model's tensors."""
+        return set(self._program.names.values())
+
+    def _updated(self) -> list[str]:
+        """What of the model a step may write, and so a delta holds."""
+        return self._changing(self._names)
+
+    def _parts(self) -> dict[str, Channels]:
+        """The part of each parameter that a step writes, where that is not all."""
+        updated = self._updated()
+        return {name: part for name, part in self._program.channels.items() if name in updated}
+
+    def _delta_base(self) -> str:
+        """What deltas are to: no step changes it."""
+        if self._base is None:
+            self._base = Model(self._names, self._look).base(self._updated(), self._parts())
+        return self._base
+
+    def _state_names(self) -> list[str]:
+        """What changes besides the model."""
+        model = self._names
+        return [n for n in self._regions.names(Region.PARAM, Region.STATE) if n not in model]
 
     def _clear_torn(self) -> None:
         if self._engine is not None:
             self._engine.clear_torn()
-
-    def _identity(self) -> dict[str, str]:
-        """What a checkpoint has to agree with: the model's frozen values, scheme and optimizer."""
-        if self._model_fingerprint is None:
-            names = set(self._program.names.values())
-            frozen = names - set(self._changing(names))
-            self._model_fingerprint = fingerprint({name: self._tensor(name) for name in frozen})
-        return {"model": self._model_fingerprint, **self._program.identity}
 
     def emulate(
         self, batches: Sequence[tuple[Any, Any]], *, lr: float, folder: Path | None = None
@@ -514,24 +596,10 @@ def _foreign_machine(target: Target) -> TrainError:
     )
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return (", ".join(names[:3]) or "nothing") + more
-
-
 def _bad_state(found: str) -> InputError:
     return InputError(
         where="load_state_dict",
         found=found,
         needed="the tensors of the model that was compiled",
         remedy="Nothing was changed; pass model.state_dict() of such a model",
-    )
-
-
-def _foreign(path: str | Path, found: str) -> CheckpointError:
-    return CheckpointError(
-        where=str(path),
-        found=found,
-        needed="a checkpoint of this model, scheme and optimizer",
-        remedy="Nothing was changed; compile as for the run that wrote it",
     )

@@ -9,27 +9,37 @@ import json
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pockengine.checks import is_whole
 from pockengine.errors import InputError
 
 Paths = str | Path | Sequence[str | Path]
-_DTYPES = {
+DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "C64": torch.complex64,
     "I64": torch.int64,
     "I32": torch.int32,
     "I16": torch.int16,
     "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+"""PyTorch's types by the words of the format."""
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +143,7 @@ def _entries(path: Path) -> dict[str, _Entry]:
             for name, row in header.items()
             if name != "__metadata__"
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *_UNREADABLE) as error:
         raise InputError(
             where=f"compile(weights={str(path)!r})",
             found=f"{type(error).__name__}: {error}",
@@ -143,10 +153,14 @@ def _entries(path: Path) -> dict[str, _Entry]:
 
 
 def _entry(mapping: mmap.mmap, first: int, row: Mapping[str, Any]) -> _Entry:
-    start, stop = row["data_offsets"]
+    (start, stop), dtype, shape = row["data_offsets"], DTYPES[row["dtype"]], tuple(row["shape"])
+    if not all(is_whole(number) and number >= 0 for number in (start, stop, *shape)):
+        raise ValueError(f"no whole numbers in {row}")
     if first + stop > len(mapping):
         raise ValueError("the file ends early")
-    return _Entry(mapping, first + start, stop - start, _DTYPES[row["dtype"]], tuple(row["shape"]))
+    if stop - start != prod(shape) * dtype.itemsize:
+        raise ValueError(f"{stop - start} bytes for {shape} of {row['dtype']}")
+    return _Entry(mapping, first + start, stop - start, dtype, shape)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -154,27 +154,6 @@ def test_checkpoint_resumes(trainer: pe.Trainer, tmp_path: Path) -> None:
         assert [other.step(_X, _Y, lr=0.1) for _ in range(3)] == losses
 
 
-@pytest.mark.parametrize(
-    ("seed", "changes", "message"),
-    [
-        (1, {}, "another model"),
-        (0, {"scheme": pe.Scheme({"second.weight": 1.0})}, "another model"),
-        (0, {"scheme": pe.Scheme({**_SCHEME, "last.weight": 1.0})}, "another scheme"),
-        (0, {"optimizer": pe.SGD(0.9, groups=(pe.ParamGroup("*.bias"),))}, "another optimizer"),
-    ],
-)
-def test_foreign_checkpoint(
-    trainer: pe.Trainer, tmp_path: Path, seed: int, changes: dict[str, Any], message: str
-) -> None:
-    """A checkpoint of another model, scheme or optimizer is refused, and nothing is changed."""
-    trainer.save(tmp_path / "a.ckpt")
-    with _trainer(seed, **changes) as other:
-        before = _snapshot(other)
-        with pytest.raises(CheckpointError, match=message):
-            other.load(tmp_path / "a.ckpt")
-        assert _snapshot(other) == before
-
-
 def test_corrupt_checkpoint(trainer: pe.Trainer, tmp_path: Path) -> None:
     """A damaged file changes nothing."""
     path = tmp_path / "a.ckpt"

@@ -119,10 +119,10 @@ def _in_process(module: str, *arguments: str) -> Outcome:
     return found
 
 
-def check_properties(times: int) -> Outcome:
-    """The property tests with so many times as many examples, new ones each time."""
+def check_more(times: int, *tests: str) -> Outcome:
+    """Some tests with so many times as many random examples."""
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/properties"],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -142,7 +142,8 @@ CHECKS: Mapping[str, Callable[[], Outcome]] = {
     **{f"numbers-{_label(names)}": partial(check_numbers, *names) for names in TRIPLES},
     "peak_memory-wide": partial(check_peak_memory, "wide", 1000),
     "peak_memory-mobile": partial(check_peak_memory, "mobile", 1000),
-    "properties": partial(check_properties, 20),
+    "properties": partial(check_more, 20, "tests/properties"),
+    "fuzz": partial(check_more, 7, "tests/fuzz", "tests/test_disk.py"),
     "second_scheme-mobile": check_second_scheme,
 }
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 import pockengine as pe
-from pockengine.checkpoint import read_checkpoint
 from pockengine.optimizer import state_name
 from tests.vocabulary.harness import Case, Cases, weights
 from tests.vocabulary.special_values import KINDS, special, wrong_results
@@ -71,7 +70,7 @@ def wrong_in_trainer(
             outputs = [torch.as_tensor(y) for y in it.predict(given)]
             it.step(given, target, lr=0.0)
             it.save(end)
-            state, _ = read_checkpoint(end)
+            state = pe.Checkpoint.read(end).state
             gradients = {
                 name: state[found]
                 for name, _ in model.named_parameters()

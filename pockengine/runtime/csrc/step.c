@@ -132,6 +132,11 @@ static size_t port_bytes(const pe_port* port) {
   return (size_t)port->size << pe_dtype_shift(port->dtype);
 }
 
+/* A region of no bytes may be NULL, which memcpy never takes. */
+static void copy(void* to, const void* from, size_t bytes) {
+  if (bytes) memcpy(to, from, bytes);
+}
+
 static int32_t take_inputs(pe_trainer* t, const pe_entry* entry, const void* const inputs[]) {
   const pe_port* ports = (const pe_port*)t->ports + entry->first_port;
   for (uint32_t i = 0; i < entry->inputs; ++i) {
@@ -139,14 +144,14 @@ static int32_t take_inputs(pe_trainer* t, const pe_entry* entry, const void* con
     if (status) return status;
   }
   for (uint32_t i = 0; i < entry->inputs; ++i)
-    memcpy(address(t, ports[i].operand), inputs[i], port_bytes(ports + i));
+    copy(address(t, ports[i].operand), inputs[i], port_bytes(ports + i));
   return PE_OK;
 }
 
 static void give_outputs(const pe_trainer* t, const pe_entry* entry, void* const outputs[]) {
   const pe_port* ports = (const pe_port*)t->ports + entry->first_port + entry->inputs;
   for (uint32_t i = 0; i < entry->outputs; ++i)
-    if (outputs[i]) memcpy(outputs[i], address(t, ports[i].operand), port_bytes(ports + i));
+    if (outputs[i]) copy(outputs[i], address(t, ports[i].operand), port_bytes(ports + i));
 }
 
 /* What a kernel's failure means depends on whether updates have begun. */

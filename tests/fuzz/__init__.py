@@ -1,0 +1,1 @@
+"""Damaged files of every kind: an error each, and never a crash."""
