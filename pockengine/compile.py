@@ -18,7 +18,7 @@ from torch.fx import Graph
 from pockengine.adapters import adapter_scales
 from pockengine.frontend.capture import Batch, Captured, canonical_batch, capture
 from pockengine.frontend.check_model import check_model
-from pockengine.frontend.losses import Loss
+from pockengine.frontend.losses import Loss, LossKind, loss_kind
 from pockengine.frontend.recall import recall
 from pockengine.frontend.shapes import Shape, as_shape, check_alike, with_own_constants
 from pockengine.frontend.weighted import check_independent, weighted_batch, weighted_loss
@@ -171,6 +171,7 @@ class Prepared:
         names: the model's ``state_dict()`` names -> canonical names.
         dtypes: of the model's tensors, by canonical name.
         adapters: the scale of each adapted layer, by name.
+        loss: what the loss says about outputs and targets.
     """
 
     target: Target
@@ -186,6 +187,7 @@ class Prepared:
     names: Mapping[str, str]
     dtypes: Mapping[str, torch.dtype]
     adapters: Mapping[str, float]
+    loss: LossKind
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -313,6 +315,7 @@ def prepare(  # noqa: PLR0913 - as compile
     declared = [Shape(example_batch), *map(as_shape, shapes)]
     for each in declared:
         check_model(model, canonical_batch(each.batch), weights is not None)
+    kind = loss_kind(loss)
     wanted = Scheme.from_requires_grad(model) if scheme is None else scheme
     model = wanted.prepared(model)
     chosen = wanted.resolve(model)
@@ -368,6 +371,7 @@ def prepare(  # noqa: PLR0913 - as compile
         names={name: captured.aliases.get(name, name) for name in model.state_dict()},
         dtypes=dtypes,
         adapters=adapter_scales(model),
+        loss=kind,
     )
 
 
@@ -393,6 +397,7 @@ def link(prepared: Prepared) -> Program:
         partial=prepared.partial,
         names=prepared.names,
         adapters=prepared.adapters,
+        loss=prepared.loss,
         dtypes=prepared.dtypes,
         fold=prepared.fold,
         initial=_initial(prepared),
