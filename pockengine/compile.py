@@ -9,7 +9,7 @@ import json
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from pockengine.ir.graph import (
     subgraph,
     type_of,
 )
+from pockengine.ir.text import parse, text
 from pockengine.ir.types import Role
 from pockengine.ir.verify import verify
 from pockengine.lower.features import host_target
@@ -121,10 +122,14 @@ def _choose_layout(graph: Graph, context: Context) -> Graph:
     return new
 
 
+def _alone(rewrite: Callable[[Graph], Graph]) -> Pass:
+    return lambda graph, _: rewrite(graph)
+
+
 # before constants have values: these say what the constants of a trainer are
-SYMBOLIC: tuple[tuple[str, Pass], ...] = (
-    ("fold_batch_norm", lambda graph, _: fold_batch_norm(graph)),
-    ("decompose_batch_norm", lambda graph, _: decompose_batch_norm(graph)),
+SYMBOLIC: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
+    ("fold_batch_norm", fold_batch_norm),
+    ("decompose_batch_norm", decompose_batch_norm),
 )
 GRADIENTS: tuple[tuple[str, Pass], ...] = (
     ("prune_backward", lambda graph, context: prune_backward(graph, context.updated)),
@@ -139,7 +144,7 @@ UPDATES: tuple[tuple[str, Pass], ...] = (
     ("track_average", lambda graph, context: track_average(graph, context.modes.ema)),
 )
 PASSES: tuple[tuple[str, Pass], ...] = (
-    *SYMBOLIC,
+    *((name, _alone(rewrite)) for name, rewrite in SYMBOLIC),
     ("fold_constants", _fold_constants),
     ("simplify", lambda graph, _: simplify(graph)),
     ("split_concatenations", lambda graph, _: split_concatenations(graph)),
@@ -509,7 +514,8 @@ class _Folder:
     """Gives the const region's contents for the model's tensors.
 
     The passes have evaluated them once already, for the tensors that were captured; that is handed
-    out once and then forgotten, so that a trainer does not keep the model's tensors twice.
+    out once and then forgotten, so that a trainer does not keep the model's tensors twice. Pickling
+    writes the graphs as text.
 
     Args:
         starts: each entry point's graph ahead of ``PASSES``.
@@ -521,7 +527,15 @@ class _Folder:
         self._wanted = frozenset(context.orders)
         self._captured: Mapping[str, Tensor] | None = context.tensors
         self._constants: Mapping[str, Tensor] = context.constants
-        self._context = replace(context, tensors={}, constants={})
+
+    def __getstate__(self) -> dict[str, Any]:
+        starts = {name: text(graph) for name, graph in self._starts.items()}
+        return {"starts": starts, "wanted": self._wanted}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self._starts = {name: parse(source) for name, source in state["starts"].items()}
+        self._wanted = state["wanted"]
+        self._captured, self._constants = None, {}
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Contents by name, from tensors by canonical name."""
@@ -536,7 +550,7 @@ class _Folder:
         for start in self._starts.values():
             graph = start
             for _, rewrite in SYMBOLIC:
-                graph = rewrite(graph, self._context)
+                graph = rewrite(graph)
             found.update(fold_constants(graph, tensors)[1])
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -123,6 +124,38 @@ class Trainer:
         self._model_fingerprint: str | None = None
         self.threads = _checked_threads(threads)
         self._engine = self._open() if program.target.llvm is None else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy in this or another process on this machine needs: the kernels are cached."""
+        if self._engine is not None and self._engine.torn:
+            raise TrainError(
+                where="copying the trainer",
+                found="a step failed between updates",
+                needed="whole parameters",
+                remedy="Load a checkpoint",
+            )
+        return {
+            "program": self._program,
+            "regions": self._regions.arrays[:-1],  # nothing in the arena outlasts a step
+            "kept": self._kept,
+            "fingerprint": self._model_fingerprint,
+            "threads": self.threads,
+        }
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Become a trainer of one's own, open, with the same contents."""
+        program: Program = state["program"]
+        self._program = program
+        self._regions = Regions(program.plan, program.descriptor.region_alignment)
+        for array, contents in zip(self._regions.arrays, state["regions"], strict=False):
+            array[:] = contents
+        self._kept = dict(state["kept"])
+        self._model_fingerprint = state["fingerprint"]
+        self.threads = state["threads"]
+        self._engine = self._open() if program.target.llvm is None else None
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return copy.copy(self)  # the program never changes; the rest is copied
 
     def _changing(self, tensors: Container[str]) -> list[str]:
         """The model's tensors, of these, that a step may write: parameters and buffers."""
