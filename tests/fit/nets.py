@@ -25,9 +25,7 @@ def data(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 @cache
 def _classifier(partial: bool, accumulate: int) -> tuple[Program, dict[str, Tensor]]:
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Linear(FEATURES, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, CLASSES)
-    )
+    model = nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, CLASSES))
     prepared = prepare(
         model,
         data(BATCH),

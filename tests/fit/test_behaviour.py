@@ -112,9 +112,12 @@ def test_closed_after_with() -> None:
     assert trainer.state_dict()
 
 
-@pytest.mark.parametrize(
-    "duplicate", [copy.copy, copy.deepcopy, lambda trainer: pickle.loads(pickle.dumps(trainer))]
-)
+def _pickled(trainer: pe.Trainer) -> pe.Trainer:
+    found: pe.Trainer = pickle.loads(pickle.dumps(trainer))  # noqa: S301 - our own bytes
+    return found
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, _pickled])
 def test_copies(duplicate: Any, tmp_path: Path) -> None:
     """A copy goes on by itself from the same state, and takes over state dicts and checkpoints."""
     with classifier(partial=True, accumulate=2) as trainer:
@@ -141,7 +144,7 @@ def test_folded_constants_of_a_pickled_trainer() -> None:
         for parameter in other.parameters():
             parameter.add_(0.5)
     with pe.compile(model, batch, **options, scheme=scheme) as trainer:
-        twin = pickle.loads(pickle.dumps(trainer))
+        twin = _pickled(trainer)
         twin.load_state_dict(other.state_dict())
         torch.testing.assert_close(twin.predict(batch[0]), other(batch[0]).detach())
         torch.testing.assert_close(trainer.predict(batch[0]), model(batch[0]).detach())
@@ -163,7 +166,7 @@ def _train_there(trainer: pe.Trainer, channel: Any) -> None:
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_other_processes(method: str) -> None:
     """A trainer goes to another process, forked or new, and gives the same there."""
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     mine, theirs = context.Pipe()
     with classifier(threads=2) as trainer:
         child = context.Process(target=_train_there, args=(trainer, theirs))

@@ -88,7 +88,7 @@ def test_events() -> None:
 
     plain: list[float] = []
     with classifier() as trainer:
-        callbacks = [All(), OnlyEpochs(), lambda status: plain.append(status.lr)]
+        callbacks: list[Any] = [All(), OnlyEpochs(), lambda status: plain.append(status.lr)]
         history = trainer.fit((X[:8], Y[:8]), epochs=9, lr=0.5, callbacks=callbacks)
     assert told == [
         *("step 1", "step 2", "epoch 1", "also"),
@@ -150,7 +150,10 @@ def test_wrong_callbacks() -> None:
 
 def test_loss_not_finite_says_where() -> None:
     """A loss that overflows names its batch."""
-    with classifier() as trainer, pytest.raises(TrainError, match=r"train, batch 1 .* of epoch 1: loss: it is"):
+    with (
+        classifier() as trainer,
+        pytest.raises(TrainError, match=r"train, batch 1 .* of epoch 1: loss: it is"),
+    ):
         trainer.fit((X, Y), lr=1e38)
 
 
@@ -175,7 +178,7 @@ def test_history(tmp_path: Path) -> None:
         assert picture.size == (840, 840)
     with pytest.raises(InputError, match=r"plot\(.*run.png'\): .* a place that can be written"):
         history.plot(tmp_path / "no" / "run.png")
-    with pytest.raises(InputError, match="History.from_json: .*what History.to_json wrote"):
+    with pytest.raises(InputError, match=r"History.from_json: .*what History.to_json wrote"):
         pe.History.from_json("[]")
 
 

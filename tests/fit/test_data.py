@@ -152,9 +152,7 @@ def test_several_inputs(by_name: bool) -> None:
 def test_hugging_face() -> None:
     """The real thing: columns of lists, and in PyTorch's format; a dict of splits is refused."""
     datasets = pytest.importorskip("datasets")
-    made = datasets.Dataset.from_dict(
-        {"x": X.tolist(), "text": ["word"] * 12, "label": Y.tolist()}
-    )
+    made = datasets.Dataset.from_dict({"x": X.tolist(), "text": ["word"] * 12, "label": Y.tolist()})
     expected = _epoch((X, Y))
     for each in (made, made.select_columns(["x", "label"]).with_format("torch")):
         assert all(map(np.allclose, _epoch(each), expected))

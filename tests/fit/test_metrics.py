@@ -130,7 +130,9 @@ def test_trainer_metrics() -> None:
     """Of a trainer: the mean loss, its exponential, and PyTorch's accuracy; arrays do as well."""
     x, y = data(10)
     with classifier(partial=True) as trainer:
-        scores = torch.cat([trainer.predict(x[:4]), trainer.predict(x[4:8]), trainer.predict(x[8:])])
+        scores = torch.cat(
+            [trainer.predict(x[:4]), trainer.predict(x[4:8]), trainer.predict(x[8:])]
+        )
         loss = float(torch.nn.functional.cross_entropy(scores, y))
         accuracy = float((scores.argmax(1) == y).float().mean())
         before = trainer.state_dict()
@@ -157,10 +159,9 @@ def test_callable() -> None:
         found = trainer.metrics((x, y), metrics=("loss", spread))
         assert list(found) == ["loss", "spread"]
         assert found["spread"] > 0
-        with pytest.raises(InputError, match="metric spread: it gave str; a number"):
-            spread_ = lambda _o, _t: "much"  # noqa: E731
-            spread_.__name__ = "spread"
-            trainer.metrics((x, y), metrics=(spread_,))  # type: ignore[arg-type]
+        wrong: Any = lambda _outputs, _targets: "much"  # noqa: E731
+        with pytest.raises(InputError, match=r"metric <lambda>: it gave str; a number"):
+            trainer.metrics((x, y), metrics=(wrong,))
 
 
 def test_unknown_and_unfit() -> None:

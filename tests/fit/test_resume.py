@@ -32,6 +32,7 @@ class Recorder(pe.Callback):
         self.until = until
 
     def on_step(self, status: Status) -> None:
+        """Keep one."""
         self.losses[status.step] = status.loss
         if status.step == self.until:
             raise RuntimeError("power failure")
@@ -209,9 +210,9 @@ def test_interruption_in_validation(tmp_path: Path) -> None:
 
     with classifier() as trainer:
         wanted = trainer.fit((X, Y), validation=Twice(False))
-    with classifier() as trainer:
-        with pytest.raises(pe.Interrupted, match="after step 5, in epoch 1"):
-            trainer.fit((X, Y), validation=Twice(True), checkpoint=path)
+    message = "after step 5, in epoch 1"
+    with classifier() as trainer, pytest.raises(pe.Interrupted, match=message):
+        trainer.fit((X, Y), validation=Twice(True), checkpoint=path)
     with classifier() as trainer:
         history = trainer.fit((X, Y), validation=Twice(False), checkpoint=path)
     assert _exact(history) == _exact(wanted)
