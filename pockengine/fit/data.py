@@ -182,7 +182,8 @@ class _Given:
 
     To begin in the middle of an epoch, the batches ahead are drawn and dropped. What it draws from
     PyTorch's, NumPy's and Python's global generators, and from generators of a ``DataLoader`` and
-    its samplers, is a function of seed and epoch alone.
+    its samplers, is a function of seed and epoch alone; not so what persistent workers draw, whose
+    generators PyTorch starts only once.
     """
 
     def __init__(self, data: Iterable[Any], layout: Layout, name: str, seed: int) -> None:
