@@ -69,7 +69,7 @@ class StoredWeights(Mapping[str, Tensor]):
     def __init__(
         self, paths: Paths, tensors: Mapping[str, Tensor], aliases: Mapping[str, str]
     ) -> None:
-        listed = [paths] if isinstance(paths, (str, Path)) else list(paths)
+        listed = _listed(paths)
         self._where = ", ".join(map(str, listed))
         found: dict[str, _Entry] = {}
         for path in listed:
@@ -133,13 +133,32 @@ def _entries(path: Path) -> dict[str, _Entry]:
             for name, row in header.items()
             if name != "__metadata__"
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise _no_file(path, f"it cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _no_file(path, "it is truncated or no safetensors file") from error
+
+
+def _no_file(path: Path, found: str) -> InputError:
+    return InputError(
+        where=f"compile(weights={str(path)!r})",
+        found=found,
+        needed="a safetensors file",
+        remedy="Write one with safetensors.torch.save_file(model.state_dict(), path)",
+    )
+
+
+def _listed(paths: object) -> list[str | Path]:
+    listed = list(paths) if isinstance(paths, (list, tuple)) else [paths]
+    if not listed or not all(isinstance(each, (str, Path)) for each in listed):
         raise InputError(
-            where=f"compile(weights={str(path)!r})",
-            found=f"{type(error).__name__}: {error}",
-            needed="a safetensors file",
-            remedy="Write one with safetensors.torch.save_file(model.state_dict(), path)",
-        ) from error
+            where="compile(weights=...)",
+            found=f"a {type(paths).__name__} of something else" if len(listed) != 1
+            else f"a {type(listed[0]).__name__}",
+            needed="the path of a safetensors file, or a list of them",
+            remedy="Write one with safetensors.torch.save_file(state_dict, path)",
+        )
+    return listed
 
 
 def _entry(mapping: mmap.mmap, first: int, row: Mapping[str, Any]) -> _Entry:

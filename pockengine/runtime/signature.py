@@ -17,6 +17,7 @@ from pockengine.frontend.structure import TENSOR, Structure, arguments
 from pockengine.ir.types import TensorType
 
 Array = NDArray[Any]
+_NUMBERS = "fiub"  # NumPy's letters of reals, integers and flags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,19 +158,33 @@ def as_array(name: str, leaf: Any, wanted: TensorType) -> Array:
     """One input as an array of the right shape; the engine's ports see to its dtype."""
     try:
         array = _from_tensor(leaf) if isinstance(leaf, Tensor) else np.asarray(leaf)
-    except (TypeError, ValueError) as error:
-        raise _misfit(name, f"{type(leaf).__name__} ({error})", wanted) from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        told = str(error).splitlines()[0]
+        raise _misfit(name, f"a {type(leaf).__name__} without values ({told})", wanted) from error
+    if array.dtype.kind not in _NUMBERS:
+        raise _misfit(name, _named(leaf, array), wanted)
     if array.shape != wanted.shape:
         raise _misfit(name, f"shape {array.shape}", wanted, array.shape)
     integral = not wanted.dtype.is_float
     given = array.dtype.kind
-    if given not in "fiub" or (integral and given == "f") or (not integral and given != "f"):
+    if (integral and given == "f") or (not integral and given != "f"):
         raise _misfit(name, f"elements of {array.dtype}", wanted)
     return array
 
 
+def _named(leaf: Any, array: Array) -> str:
+    """What is passed instead of real numbers."""
+    if leaf is None:
+        return "None"
+    if array.dtype.kind == "c":
+        return f"elements of {array.dtype}"
+    return f"{type(leaf).__name__} instead of numbers"
+
+
 def _from_tensor(tensor: Tensor) -> Array:
     plain = tensor.detach().cpu()
+    if plain.layout != torch.strided:
+        raise TypeError(f"layout {plain.layout}; call .to_dense()")
     if plain.dtype == torch.bfloat16:
         plain = plain.float()
     array: Array = plain.contiguous().numpy()
@@ -181,8 +196,10 @@ def _misfit(
 ) -> InputError:
     remedy = "Pass what the trainer was compiled for"
     if shape is not None and shape[1:] == wanted.shape[1:] and len(shape) == len(wanted.shape) > 0:
-        less = "smaller" if shape[0] < wanted.shape[0] else "larger"
-        remedy = f"The batch is {less} than the compiled one: drop or regroup it, or compile for it"
+        remedy = "Regroup the batch, which is larger than the compiled one, or compile for it"
+        if shape[0] < wanted.shape[0]:
+            remedy = "Drop or regroup the batch, which is smaller than the compiled one, "
+            remedy += "or compile with partial=True"
     return InputError(
         where=name,
         found=found,
