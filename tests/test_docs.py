@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from importlib import import_module
@@ -69,3 +70,11 @@ def test_the_reference_names_what_exists() -> None:
         assert getattr(module, leaf, module).__doc__, name
     told = {name.rpartition(".")[2] for name in listed}
     assert set(pe.__all__) <= told
+
+
+def test_the_figure_shows_the_results() -> None:
+    """The committed picture is what the script draws of the committed results."""
+    drawn = runpy.run_path(str(DOCS / "figures" / "step_time.py"))
+    result = json.loads(drawn["RESULT"].read_text(encoding="utf-8"))
+    assert drawn["FIGURE"].read_text(encoding="utf-8") == drawn["svg"](result)
+    assert all(case["case"] in drawn["svg"](result) for case in result["speed"])
