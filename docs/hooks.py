@@ -1,4 +1,4 @@
-"""What mkdocs shows that is written elsewhere: README.md, CONTRIBUTING.md and the tutorial's code."""
+"""What mkdocs shows that is written elsewhere: README.md, CONTRIBUTING.md, the tutorial."""
 
 from __future__ import annotations
 

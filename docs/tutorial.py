@@ -50,7 +50,7 @@ def capture(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Graph, list[str]]:
 
 
 # 2. LEGALIZE --------------------------------------------------------------------------------------
-# PyTorch has two thousand ops; a compiler wants few. Ours are eight, each with its meaning in NumPy,
+# PyTorch has two thousand ops; a compiler wants few. Ours are ten, each with its meaning in NumPy,
 # which is the oracle of everything after. A value knows its op, operands and shape.
 
 
@@ -153,7 +153,7 @@ RULES: dict[str, Callable[..., Value]] = {
 # Here the scheme comes in, and this is all it takes: gradients that nobody asked for are dropped
 # from the results, and with them every value that only they needed. A frozen layer saves no input,
 # and the backward pass ends at the first updated layer, because nothing before it is reachable.
-# Then the optimizer becomes part of the graph: an update is a value that is written into a parameter.
+# Then the optimizer becomes part of the graph: an update is a value that is written to a parameter.
 
 
 def updates(gradients: dict[str, Value], scheme: Collection[str]) -> list[Value]:
@@ -240,8 +240,8 @@ def blocked(kernel: Value, left: list[Value], written: list[Value]) -> bool:
 
 # 6. PLAN MEMORY -----------------------------------------------------------------------------------
 # With the order fixed, every value has a lifetime, and the arena is a packing of rectangles: time
-# across, bytes up. Large ones first, each at the lowest place that is free while it lives. A plan is
-# checked and not trusted: the checker shares no code with the planner.
+# across, bytes up. Large ones first, each at the lowest place that is free while it lives. A plan
+# is checked and not trusted: the checker shares no code with the planner.
 
 
 def lifetimes(kernels: list[Value]) -> dict[Value, tuple[int, int]]:
@@ -291,7 +291,7 @@ def check(lives: dict[Value, tuple[int, int]], offsets: dict[Value, int]) -> int
 
 # 7. LOWER AND RUN ---------------------------------------------------------------------------------
 # A kernel becomes code: here a line of NumPy, in PockEngine a loop nest and then machine code. The
-# trainer is a table of them with addresses. A step walks the table; it decides and allocates nothing.
+# trainer is a table of them with addresses. A step walks the table; it decides nothing.
 
 
 def source(value: Value, local: dict[Value, str]) -> str:

@@ -90,7 +90,12 @@ def _head(model: nn.Module, name: str | None) -> tuple[str, nn.Linear]:
 
 
 def _check_classes(name: str, old: nn.Linear, classes: int, kept: Sequence[int]) -> None:
-    if not is_whole(classes) or classes < 1 or len(kept) > classes or any(not 0 <= k < old.out_features for k in kept):
+    if (
+        not is_whole(classes)
+        or classes < 1
+        or len(kept) > classes
+        or any(not 0 <= k < old.out_features for k in kept)
+    ):
         raise SchemeError(
             where=f"replace_head: {name}",
             found=f"{classes!r} classes, keeping {list(kept)} of {old.out_features}",

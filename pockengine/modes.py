@@ -56,7 +56,9 @@ class Accumulate:
 
     def __post_init__(self) -> None:
         if not is_whole(self.steps) or self.steps < 2:
-            raise _bad("Accumulate(steps)", repr(self.steps), "a whole number from 2 on", "Accumulate(4)")
+            raise _bad(
+                "Accumulate(steps)", repr(self.steps), "a whole number from 2 on", "Accumulate(4)"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,4 @@ def _check_positive(where: str, value: object, below: float = float("inf")) -> N
 
 
 def _bad(where: str, found: str, needed: str, remedy: str) -> InputError:
-    return InputError(
-        where=where, found=found, needed=needed, remedy=f"Give {remedy}, for example"
-    )
+    return InputError(where=where, found=found, needed=needed, remedy=f"Give {remedy}, for example")

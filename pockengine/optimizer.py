@@ -306,8 +306,9 @@ def check_optimizer(optimizer: object) -> None:
     known = {each.__name__.lower(): each.__name__ for each in get_args(Optimizer)}
     raise InputError(
         where="compile(optimizer=...)",
-        found=repr(optimizer) if isinstance(optimizer, str) else f"{kind.__module__}.{named}"
-        + (", a class" if kind is optimizer else ""),
+        found=repr(optimizer)
+        if isinstance(optimizer, str)
+        else f"{kind.__module__}.{named}" + (", a class" if kind is optimizer else ""),
         needed=f"one of {', '.join(f'pe.{name}(...)' for name in known.values())}",
         remedy=f"Give pe.{known.get(named.lower(), 'SGD')}(); the learning rate is the step's",
     )

@@ -308,7 +308,7 @@ class Scheme(Mapping[str, float]):
 
     @classmethod
     def load(cls, path: str | Path) -> Scheme | Rule:
-        """Read a file that ``save`` wrote; SchemeError as ``from_json``, or if it cannot be read."""
+        """Read a file that ``save`` wrote; SchemeError as ``from_json``, or if it is not there."""
         try:
             source = Path(path).read_text(encoding="utf-8")
         except OSError as error:
@@ -458,7 +458,9 @@ def checked_scheme(scheme: object) -> Scheme | Rule:
         remedy = f"Give pe.Scheme.{named}({'...' if named in ('last_blocks', 'lora') else ''})"
     raise SchemeError(
         where="compile(scheme=...)",
-        found=repr(scheme) if isinstance(scheme, str) else f"a {type(scheme).__name__} {named}".rstrip(),
+        found=repr(scheme)
+        if isinstance(scheme, str)
+        else f"a {type(scheme).__name__} {named}".rstrip(),
         needed="a pe.Scheme, or a rule that makes one",
         remedy=remedy,
     )

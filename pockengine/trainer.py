@@ -680,7 +680,7 @@ def _foreign_machine(target: Target) -> TrainError:
         where=f"trainer for {target.name}",
         found="its kernels are code for another machine",
         needed='only what is compiled for target="host" runs here',
-        remedy="Write it for its machine by export(folder), or run it in an emulator by emulate(...)",
+        remedy="Write it for its machine by export(folder), or run it in an emulator by emulate",
     )
 
 

@@ -150,15 +150,15 @@ def _no_file(path: Path, found: str) -> InputError:
 
 def _listed(paths: object) -> list[str | Path]:
     listed = list(paths) if isinstance(paths, (list, tuple)) else [paths]
-    if not listed or not all(isinstance(each, (str, Path)) for each in listed):
+    found = [each for each in listed if isinstance(each, (str, Path))]
+    if not found or len(found) < len(listed):
         raise InputError(
             where="compile(weights=...)",
-            found=f"a {type(paths).__name__} of something else" if len(listed) != 1
-            else f"a {type(listed[0]).__name__}",
+            found=f"a {type(paths).__name__}" + " of something else" * isinstance(paths, list),
             needed="the path of a safetensors file, or a list of them",
             remedy="Write one with safetensors.torch.save_file(state_dict, path)",
         )
-    return listed
+    return found
 
 
 def _entry(mapping: mmap.mmap, first: int, row: Mapping[str, Any]) -> _Entry:

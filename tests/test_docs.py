@@ -55,7 +55,9 @@ def test_links(page: Path) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     """mkdocs.yml lists each page once, and no other."""
-    listed = re.findall(r"^ +- (?:.*: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    listed = re.findall(
+        r"^ +- (?:.*: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE
+    )
     assert sorted(listed) == [_name(page) for page in PAGES]
 
 

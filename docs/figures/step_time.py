@@ -24,10 +24,13 @@ def svg(result: dict[str, Any]) -> str:
     """The figure of an experiment's result."""
     cases = result["speed"]
     height = _TOP + _ROW * len(cases) + 24
-    parts = [
+    head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'aria-label="Step time and transient memory beside PyTorch" font-family="sans-serif" '
-        f'font-size="13" fill="{_INK}">',
+        f'font-size="13" fill="{_INK}">'
+    )
+    parts = [
+        head,
         *(_text(_left(panel), 24, title, "bold") for panel, title in enumerate(_TITLES)),
         *(_text(_left(panel), 44, "PyTorch = grey") for panel in range(len(_TITLES))),
     ]

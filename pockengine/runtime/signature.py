@@ -135,7 +135,7 @@ def _leaves(where: str, tree: Any, wanted: Structure) -> list[Any]:
 
 
 def _flat(tree: Any, wanted: Structure) -> list[Any] | None:
-    """As ``_leaves`` of an array or a tuple of arrays, which need no walk; None of anything else."""
+    """As ``_leaves`` of an array or a tuple of arrays, which need no walk; None of others."""
     leaves = list(tree) if type(tree) is tuple else [tree]
     for leaf in leaves:
         if not isinstance(leaf, (Tensor, np.ndarray)):

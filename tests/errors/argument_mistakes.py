@@ -10,7 +10,7 @@ from torch import nn
 
 import pockengine as pe
 from pockengine.errors import InputError, PlanError, SchemeError
-from tests.errors.mistake import Mistakes, X, Y, build, network
+from tests.errors.mistake import Mistakes, Y, build, network
 
 mistakes = Mistakes()
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import pockengine as pe
 from pockengine.errors import CaptureError, InputError, SchemeError
-from tests.errors.mistake import Mistakes, Written, X, Y, build, network
+from tests.errors.mistake import Mistakes, Written, X, Y, build
 
 mistakes = Mistakes()
 
@@ -85,9 +85,7 @@ def inputs_without_values(_: Path) -> object:
 @mistakes(CaptureError)
 def channels_last_axis(_: Path) -> object:
     """Pictures with their channels last, for a convolution."""
-    return build(
-        nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten()), (torch.zeros(4, 8, 8, 3), Y)
-    )
+    return build(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten()), (torch.zeros(4, 8, 8, 3), Y))
 
 
 @mistakes(CaptureError)

@@ -8,6 +8,7 @@ from tests.errors import (
     argument_mistakes,
     batch_mistakes,
     data_mistakes,
+    fit_mistakes,
     model_mistakes,
     trainer_mistakes,
 )
@@ -18,5 +19,6 @@ CASES: Final[tuple[Mistake, ...]] = (
     *batch_mistakes.mistakes,
     *argument_mistakes.mistakes,
     *trainer_mistakes.mistakes,
+    *fit_mistakes.mistakes,
     *data_mistakes.mistakes,
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from pockengine.errors import CaptureError, InputError, SchemeError
@@ -201,7 +202,7 @@ def two_outputs(_: Path) -> object:
 @mistakes(CaptureError)
 def model_error(_: Path) -> object:
     """The model raises an error of its own."""
-    return build(Written(lambda y: {}["logits"]))
+    return build(Written(lambda _: {}["logits"]))
 
 
 @mistakes(CaptureError)
@@ -253,8 +254,6 @@ def weights_are_tensors(_: Path) -> object:
 @mistakes(InputError)
 def truncated_weights(folder: Path) -> object:
     """The file of weights was copied only in part."""
-    from safetensors.torch import save
-
     (folder / "model.safetensors").write_bytes(save(network().state_dict())[:-8])
     return build(weights=folder / "model.safetensors")
 
@@ -262,8 +261,6 @@ def truncated_weights(folder: Path) -> object:
 @mistakes(InputError)
 def weights_of_another_model(folder: Path) -> object:
     """The file of weights is another model's."""
-    from safetensors.torch import save_file
-
     save_file({"0.weight": torch.zeros(5, 3)}, folder / "model.safetensors")
     return build(weights=folder / "model.safetensors")
 
@@ -271,7 +268,5 @@ def weights_of_another_model(folder: Path) -> object:
 @mistakes(InputError)
 def weights_lack_a_tensor(folder: Path) -> object:
     """The file of weights lacks a tensor of a model without values."""
-    from safetensors.torch import save_file
-
     save_file({"weight": torch.zeros(2, 3)}, folder / "model.safetensors")
     return build(nn.Linear(3, 2, device="meta"), weights=folder / "model.safetensors")

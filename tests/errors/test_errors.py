@@ -14,9 +14,9 @@ from tests.errors.mistake import Mistake, trainer, values
 from tests.errors.write import PAGE, entry, failure, heading, ordered
 
 VERBS = frozenset(
-    "Add Allow Arrange Ask Build Call Choose Compile Compute Connect Correct Count Declare Drop Export "
-    "Freeze Give Keep Leave Let Load Lower Make Name Pad Pass Put Rename Repair Reduce Regroup Reshape "
-    "Rewrite Run Save Say See Set Split Turn Update Use Write".split()
+    "Add Allow Arrange Ask Build Call Choose Compile Compute Connect Correct Count Declare "
+    "Derive Drop Export Freeze Give Keep Leave Let Load Lower Make Name Pad Pass Put Rename "
+    "Repair Reduce Regroup Reshape Rewrite Run Save Say See Set Split Turn Update Use Write".split()
 )
 ASIDES = re.compile(r"^(Nothing|No parameter) was changed[;,.]? ?")
 VAGUE = re.compile(r"\bNone\b\.?$|compiler|internal|object at 0x|\bbug\b", re.IGNORECASE)

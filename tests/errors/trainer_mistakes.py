@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import pockengine as pe
@@ -370,8 +371,6 @@ def checkpoint_of_torch(folder: Path) -> object:
 @mistakes(CheckpointError)
 def checkpoint_of_something_else(folder: Path) -> object:
     """The checkpoint is a safetensors file of weights alone."""
-    from safetensors.torch import save_file
-
     save_file(network().state_dict(), folder / "model.safetensors")
     return trainer().load(folder / "model.safetensors")
 
