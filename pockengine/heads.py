@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from pockengine.checks import is_whole
+from pockengine.checks import is_whole, kind_of
 from pockengine.errors import SchemeError
 
 
@@ -35,7 +35,7 @@ def replace_head(
     if not isinstance(model, nn.Module):
         raise SchemeError(
             where="replace_head(model)",
-            found=f"a {type(model).__name__}",
+            found=kind_of(model),
             needed="a torch.nn.Module",
             remedy="Pass the model itself",
         )

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from pockengine.adapters import adapt, adapter_names, adapter_scales
-from pockengine.checks import is_number, is_whole
+from pockengine.checks import is_number, is_whole, kind_of
 from pockengine.errors import SchemeError
 from pockengine.model_tree import (
     bias_names,
@@ -199,7 +199,7 @@ class Scheme(Mapping[str, float]):
         if not isinstance(fractions, Mapping):
             raise SchemeError(
                 where="Scheme(fractions)",
-                found=f"a {type(fractions).__name__}",
+                found=kind_of(fractions),
                 needed="a dict of fractions by parameter name",
                 remedy="Give one: Scheme(dict.fromkeys(names, 1.0))",
             )
@@ -458,9 +458,7 @@ def checked_scheme(scheme: object) -> Scheme | Rule:
         remedy = f"Give pe.Scheme.{named}({'...' if named in ('last_blocks', 'lora') else ''})"
     raise SchemeError(
         where="compile(scheme=...)",
-        found=repr(scheme)
-        if isinstance(scheme, str)
-        else f"a {type(scheme).__name__} {named}".rstrip(),
+        found=repr(scheme) if isinstance(scheme, str) else f"{kind_of(scheme)} {named}".rstrip(),
         needed="a pe.Scheme, or a rule that makes one",
         remedy=remedy,
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pockengine.adapters import merged
 from pockengine.checkpoint import fingerprint, read_checkpoint, write_checkpoint
-from pockengine.checks import is_number, is_whole
+from pockengine.checks import is_number, is_whole, kind_of
 from pockengine.errors import CheckpointError, InputError, TrainError
 from pockengine.fit.callbacks import AnyCallback
 from pockengine.fit.history import History
@@ -469,7 +469,7 @@ class Trainer:
         """Tensors by canonical name, checked."""
         names = self._program.names
         if not isinstance(state, Mapping):
-            raise _bad_state(f"a {type(state).__name__}")
+            raise _bad_state(kind_of(state))
         missing, unknown = sorted(names.keys() - state.keys()), sorted(state.keys() - names.keys())
         if missing or unknown:
             raise _bad_state(f"missing {_some(missing)}; unknown {_some(unknown)}")
@@ -627,7 +627,7 @@ def _rate(lr: float) -> np.ndarray[Any, Any]:
     if not is_number(value) or value < 0:
         raise InputError(
             where="lr",
-            found=f"a {type(lr).__name__}" if callable(lr) else repr(lr),
+            found=kind_of(lr) if callable(lr) else repr(lr),
             needed="a finite number of at least 0",
             remedy="Nothing was changed; call the schedule: lr=schedule(step)"
             if callable(lr)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pockengine.checks import kind_of
 from pockengine.errors import InputError
 
 Paths = str | Path | Sequence[str | Path]
@@ -154,7 +155,7 @@ def _listed(paths: object) -> list[str | Path]:
     if not found or len(found) < len(listed):
         raise InputError(
             where="compile(weights=...)",
-            found=f"a {type(paths).__name__}" + " of something else" * isinstance(paths, list),
+            found=kind_of(paths) + " of something else" * isinstance(paths, list),
             needed="the path of a safetensors file, or a list of them",
             remedy="Write one with safetensors.torch.save_file(state_dict, path)",
         )

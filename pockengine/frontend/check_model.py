@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from pockengine.checks import kind_of
 from pockengine.errors import CaptureError
 
 _QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
@@ -24,16 +25,14 @@ def check_module(model: object) -> None:
     if not isinstance(model, nn.Module):
         raise CaptureError(
             where="compile(model)",
-            found=f"the class {model.__name__}"
-            if isinstance(model, type)
-            else f"a {type(model).__name__}",
+            found=f"the class {model.__name__}" if isinstance(model, type) else kind_of(model),
             needed="an instance of torch.nn.Module",
             remedy=_remedy_for(model),
         )
     if isinstance(model, torch.jit.ScriptModule):
         raise CaptureError(
             where="compile(model)",
-            found=f"a {type(model).__name__}, which hides its code",
+            found=f"{kind_of(model)}, which hides its code",
             needed="the module that was scripted or traced",
             remedy="Pass the model as it was ahead of torch.jit",
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pockengine.checks import is_whole
+from pockengine.checks import is_whole, kind_of
 from pockengine.errors import CaptureError, InputError
 from pockengine.frontend.capture import Batch, Captured, canonical_batch
 from pockengine.frontend.structure import flatten
@@ -40,7 +40,7 @@ def as_shapes(example_batch: Batch, shapes: Sequence[Shape | Batch]) -> list[Sha
         InputError: they are no list, or two are the same.
     """
     if not isinstance(shapes, (list, tuple)):
-        raise _unlisted(f"a {type(shapes).__name__}")
+        raise _unlisted(kind_of(shapes))
     if len(shapes) == 2 and any(isinstance(each, Tensor) for each in shapes):
         raise _unlisted("one batch")
     found = [each if isinstance(each, Shape) else Shape(each) for each in (example_batch, *shapes)]

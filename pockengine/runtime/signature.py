@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from pockengine.checks import kind_of
 from pockengine.errors import InputError
 from pockengine.frontend.structure import TENSOR, Structure, arguments
 from pockengine.ir.types import TensorType
@@ -174,7 +175,7 @@ def as_array(name: str, leaf: Any, wanted: TensorType) -> Array:
         array = _from_tensor(leaf) if isinstance(leaf, Tensor) else np.asarray(leaf)
     except (TypeError, ValueError, RuntimeError) as error:
         told = str(error).splitlines()[0]
-        raise _misfit(name, f"a {type(leaf).__name__} without values ({told})", wanted) from error
+        raise _misfit(name, f"{kind_of(leaf)} without values ({told})", wanted) from error
     if array.dtype.kind not in _NUMBERS:
         raise _misfit(name, _named(leaf, array), wanted)
     if array.shape != wanted.shape:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from pockengine.checks import kind_of
 from pockengine.errors import InputError
 
 Inputs: TypeAlias = npt.NDArray[Any]
@@ -72,7 +73,7 @@ def checked_path(where: str, path: object) -> Path:
     if not isinstance(path, (str, Path)):
         raise InputError(
             where=where,
-            found=f"a {type(path).__name__}",
+            found=kind_of(path),
             needed="the path of what is read",
             remedy='Give a string or a Path, such as "data/"',
         )
