@@ -136,7 +136,7 @@ def _leaves(where: str, tree: Any, wanted: Structure) -> list[Any]:
 
 
 def _flat(tree: Any, wanted: Structure) -> list[Any] | None:
-    """As ``_leaves`` of an array or a tuple of arrays, which need no walk; None of others."""
+    """As ``_leaves`` where an array or a tuple of arrays needs no walk; else None."""
     leaves = list(tree) if type(tree) is tuple else [tree]
     for leaf in leaves:
         if not isinstance(leaf, (Tensor, np.ndarray)):
