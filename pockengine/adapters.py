@@ -119,7 +119,7 @@ def _matching(model: nn.Module, targets: Sequence[str]) -> list[str]:
             where="Scheme.lora(targets)",
             found=f"nothing that {unmatched[0]!r} names" if unmatched else "no targets",
             needed="names, ends of names or patterns of linear layers and 1 x 1 convolutions",
-            remedy=f"The model has {', '.join(layers[:6])}" + (", ..." if layers[6:] else ""),
+            remedy=f"Name some of {', '.join(layers[:6])}" + (", ..." if layers[6:] else ""),
         )
     return [name for name in layers if any(_matches(name, target) for target in targets)]
 

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.fx import Graph
 
 from pockengine.adapters import adapter_scales
+from pockengine.errors import InputError
 from pockengine.frontend.capture import Batch, Captured, canonical_batch, capture
-from pockengine.frontend.check_model import check_model
+from pockengine.frontend.check_model import check_model, check_module
 from pockengine.frontend.losses import Loss, LossKind, loss_kind
 from pockengine.frontend.recall import recall
-from pockengine.frontend.shapes import Shape, as_shape, check_alike, with_own_constants
+from pockengine.frontend.shapes import Shape, as_shapes, check_alike, with_own_constants
 from pockengine.frontend.weighted import check_independent, weighted_batch, weighted_loss
 from pockengine.ir.graph import (
     name_of,
@@ -38,7 +39,7 @@ from pockengine.lower.kernel import Kernel, kernels
 from pockengine.lower.program import build_kernels, works
 from pockengine.modes import Accumulate, Clip, Modes, ema_name
 from pockengine.modes import modes as checked_modes
-from pockengine.optimizer import Optimizer, initial_value
+from pockengine.optimizer import Optimizer, check_optimizer, initial_value
 from pockengine.passes.accumulate_gradients import accumulate_gradients, take_accumulated
 from pockengine.passes.append_optimizer import append_optimizer
 from pockengine.passes.choose_layout import Order, choose_layout
@@ -65,10 +66,10 @@ from pockengine.plan.memory import Plan, plan_memory
 from pockengine.runtime.assemble import EntrySource, assemble
 from pockengine.runtime.shapes import shaped
 from pockengine.runtime.signature import Signature
-from pockengine.scheme import Channels, Rule, Scheme
+from pockengine.scheme import Channels, Rule, Scheme, checked_scheme
 from pockengine.targets import Target, get_target
 from pockengine.targets.host import TARGET as HOST
-from pockengine.trainer import Program, Trainer
+from pockengine.trainer import Program, Trainer, checked_seed, checked_threads
 from pockengine.weights import Paths, StoredWeights
 
 Observer: TypeAlias = Callable[[str, str, Graph], None]
@@ -251,10 +252,13 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
     Raises:
         CaptureError: the model or the loss cannot be captured.
         SchemeError: the scheme does not fit the model, or updates nothing.
-        InputError: the optimizer does not fit the model, or there is no such target.
+        InputError: an argument is not what it should be, the optimizer does not fit the model, or
+            there is no such target.
         PlanError: the trainer does not fit the target's memory.
         BuildError: a kernel cannot be built.
     """
+    checked_threads(threads)  # ahead of what takes long
+    checked_seed(seed)
     prepared = prepare(
         model,
         example_batch,
@@ -317,11 +321,20 @@ def prepare(  # noqa: PLR0913 - as compile
         observe: is shown every graph that a pass makes.
         weights: as ``compile``.
     """
-    declared = [Shape(example_batch), *map(as_shape, shapes)]
+    check_module(model)
+    check_optimizer(optimizer)
+    declared = as_shapes(example_batch, shapes)
+    if not isinstance(partial, bool):
+        raise InputError(
+            where="compile(partial=...)",
+            found=repr(partial),
+            needed="True or False: whether smaller batches are taken",
+            remedy="Give partial=True",
+        )
     for each in declared:
         check_model(model, canonical_batch(each.batch), weights is not None)
     kind = loss_kind(loss)
-    wanted = Scheme.from_requires_grad(model) if scheme is None else scheme
+    wanted = Scheme.from_requires_grad(model) if scheme is None else checked_scheme(scheme)
     model = wanted.prepared(model)
     chosen = wanted.resolve(model)
     if partial:

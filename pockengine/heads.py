@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from pockengine.checks import is_whole, kind_of
 from pockengine.errors import SchemeError
 
 
@@ -31,7 +32,21 @@ def replace_head(
         SchemeError: no such linear layer, a head that is tied to another weight, or classes to keep
             that the old head does not have or the new one has no place for.
     """
+    if not isinstance(model, nn.Module):
+        raise SchemeError(
+            where="replace_head(model)",
+            found=kind_of(model),
+            needed="a torch.nn.Module",
+            remedy="Pass the model itself",
+        )
     name, old = _head(model, name)
+    if not isinstance(keep, Sequence) or not all(map(is_whole, keep)):
+        raise SchemeError(
+            where="replace_head(keep)",
+            found=repr(keep),
+            needed="the old classes to keep, in a list",
+            remedy=f"Give keep=range({old.out_features}) for all",
+        )
     kept = list(keep)
     _check_classes(name, old, classes, kept)
     new = nn.Linear(
@@ -60,7 +75,7 @@ def _head(model: nn.Module, name: str | None) -> tuple[str, nn.Linear]:
             where="replace_head",
             found=f"no linear layer {chosen!r}" if name else "a model without a linear layer in it",
             needed="a model that ends in nn.Linear, or the layer's name",
-            remedy=f"The model has {', '.join(layers) or 'none'}",
+            remedy=f"Name one of {', '.join(layers)}" if layers else "Add the new head by hand",
         )
     head = layers[chosen]
     named = model.named_parameters(remove_duplicate=False)
@@ -75,10 +90,15 @@ def _head(model: nn.Module, name: str | None) -> tuple[str, nn.Linear]:
 
 
 def _check_classes(name: str, old: nn.Linear, classes: int, kept: Sequence[int]) -> None:
-    if classes < 1 or len(kept) > classes or any(not 0 <= k < old.out_features for k in kept):
+    if (
+        not is_whole(classes)
+        or classes < 1
+        or len(kept) > classes
+        or any(not 0 <= k < old.out_features for k in kept)
+    ):
         raise SchemeError(
             where=f"replace_head: {name}",
-            found=f"{classes} classes, keeping {list(kept)} of {old.out_features}",
+            found=f"{classes!r} classes, keeping {list(kept)} of {old.out_features}",
             needed=f"one class or more, and at most as many kept, of 0 to {old.out_features - 1}",
-            remedy="keep=range(old_classes) keeps all",
+            remedy="Give classes=10, keep=range(old_classes), for example",
         )

@@ -57,7 +57,9 @@ class Accumulate:
 
     def __post_init__(self) -> None:
         if not is_whole(self.steps) or self.steps < 2:
-            raise _bad("Accumulate(steps)", self.steps, "a whole number from 2 on", "Accumulate(4)")
+            raise _bad(
+                "Accumulate(steps)", repr(self.steps), "a whole number from 2 on", "Accumulate(4)"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def modes(clip: Clip | None, accumulate: int | Accumulate, ema: float | None) ->
         InputError: an argument that means none.
     """
     if clip is not None and not isinstance(clip, Clip):
-        raise _bad("compile(clip)", clip, "a pe.Clip", "Clip(global_norm=1.0)")
+        raise _bad("compile(clip)", repr(clip), "a pe.Clip", "Clip(global_norm=1.0)")
     if isinstance(accumulate, Accumulate):
         return Modes(clip, accumulate, ema)
     once = accumulate == 1 and not isinstance(accumulate, bool)
@@ -109,9 +111,8 @@ def accumulator_name(parameter: str) -> str:
 def _check_positive(where: str, value: object, below: float = float("inf")) -> None:
     if not is_number(value) or not 0 < value < below:
         limit = "" if below == float("inf") else f" and below {below:g}"
-        raise _bad(where, value, f"a number above 0{limit}", "0.5")
+        raise _bad(where, repr(value), f"a number above 0{limit}", "0.5")
 
 
-def _bad(where: str, found: object, needed: str, remedy: str) -> InputError:
-    shown = found if isinstance(found, str) else repr(found)
-    return InputError(where=where, found=shown, needed=needed, remedy=f"Such as {remedy}")
+def _bad(where: str, found: str, needed: str, remedy: str) -> InputError:
+    return InputError(where=where, found=found, needed=needed, remedy=f"Give {remedy}, for example")

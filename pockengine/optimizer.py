@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -37,8 +37,9 @@ class ParamGroup:
     lr_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.match:
-            raise _bad("ParamGroup(match)", self.match, "a pattern of names", 'Such as "*.bias"')
+        if not isinstance(self.match, str) or not self.match:
+            wanted = 'Give one such as "*.bias"'
+            raise _bad("ParamGroup(match)", repr(self.match), "a pattern of names", wanted)
         _check("ParamGroup(lr_scale)", self.lr_scale)
         if self.weight_decay is not None:
             _check("ParamGroup(weight_decay)", self.weight_decay)
@@ -72,10 +73,11 @@ class SGD:
     groups: tuple[ParamGroup, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_groups("SGD", self.groups)
         _check("SGD(momentum)", self.momentum)
         _check("SGD(weight_decay)", self.weight_decay)
         if self.nesterov and self.momentum == 0:
-            raise _bad("SGD(nesterov)", True, "a momentum above 0", "Set momentum=0.9")
+            raise _bad("SGD(nesterov)", "momentum 0", "a momentum above 0", "Set momentum=0.9")
 
     def state(self, updated: Mapping[str, TensorType]) -> dict[str, TensorType]:
         """The types of the state for what is updated, by name; it starts as zeros."""
@@ -110,6 +112,7 @@ class Adam:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
+        _check_groups(name, self.groups)
         _check(f"{name}(eps)", self.eps)
         _check(f"{name}(weight_decay)", self.weight_decay)
         _check_betas(name, self.betas)
@@ -159,6 +162,7 @@ class Lion:
     groups: tuple[ParamGroup, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_groups("Lion", self.groups)
         _check("Lion(weight_decay)", self.weight_decay)
         _check_betas("Lion", self.betas)
 
@@ -191,6 +195,7 @@ class RMSprop:
     groups: tuple[ParamGroup, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_groups("RMSprop", self.groups)
         _check("RMSprop(alpha)", self.alpha, below=1.0)
         _check("RMSprop(eps)", self.eps)
         _check("RMSprop(weight_decay)", self.weight_decay)
@@ -225,6 +230,7 @@ class Adagrad:
     groups: tuple[ParamGroup, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_groups("Adagrad", self.groups)
         for name in ("lr_decay", "eps", "weight_decay", "initial_accumulator_value"):
             _check(f"Adagrad({name})", getattr(self, name))
 
@@ -287,7 +293,37 @@ def check_groups(optimizer: Optimizer, parameters: list[str]) -> None:
             )
 
 
+def check_optimizer(optimizer: object) -> None:
+    """An optimizer is one of this module's.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if isinstance(optimizer, Optimizer):
+        return
+    kind = optimizer if isinstance(optimizer, type) else type(optimizer)
+    named = optimizer if isinstance(optimizer, str) else kind.__name__
+    known = {each.__name__.lower(): each.__name__ for each in get_args(Optimizer)}
+    raise InputError(
+        where="compile(optimizer=...)",
+        found=repr(optimizer)
+        if isinstance(optimizer, str)
+        else f"{kind.__module__}.{named}" + (", a class" if kind is optimizer else ""),
+        needed=f"one of {', '.join(f'pe.{name}(...)' for name in known.values())}",
+        remedy=f"Give pe.{known.get(named.lower(), 'SGD')}(); the learning rate is the step's",
+    )
+
+
+def _check_groups(optimizer: str, groups: object) -> None:
+    if not isinstance(groups, tuple) or not all(isinstance(each, ParamGroup) for each in groups):
+        wanted = 'Give groups=(pe.ParamGroup("*.bias", weight_decay=0.0),), for example'
+        raise _bad(f"{optimizer}(groups)", repr(groups), "a tuple of pe.ParamGroup", wanted)
+
+
 def _check_betas(optimizer: str, betas: tuple[float, float]) -> None:
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        wanted = "Give betas=(0.9, 0.999), for example"
+        raise _bad(f"{optimizer}(betas)", repr(betas), "two numbers", wanted)
     for place, beta in enumerate(betas):
         _check(f"{optimizer}(betas[{place}])", beta, below=1.0)
 
@@ -295,9 +331,9 @@ def _check_betas(optimizer: str, betas: tuple[float, float]) -> None:
 def _check(where: str, value: float, below: float = float("inf")) -> None:
     if not is_number(value) or not 0 <= value < below:
         limit = "" if below == float("inf") else f" and below {below:g}"
-        raise _bad(where, value, f"a number of at least 0{limit}", "See PyTorch's documentation")
+        wanted = "Give such a number, or leave it out for the default"
+        raise _bad(where, repr(value), f"a number of at least 0{limit}", wanted)
 
 
-def _bad(where: str, found: object, needed: str, remedy: str) -> InputError:
-    shown = found if isinstance(found, str) and found else repr(found)
-    return InputError(where=where, found=str(shown), needed=needed, remedy=remedy)
+def _bad(where: str, found: str, needed: str, remedy: str) -> InputError:
+    return InputError(where=where, found=found, needed=needed, remedy=remedy)

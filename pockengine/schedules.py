@@ -57,6 +57,7 @@ def warmup(steps: int, then: Schedule) -> Schedule:
     Step 0 has the rate ``then(0) / (steps + 1)``, step ``steps`` has ``then(0)``.
     """
     _check_steps("warmup(steps)", steps)
+    _check_schedule("warmup(then)", then)
     top = then(0)
     return lambda now: top * (now + 1) / (steps + 1) if now < steps else then(now - steps)
 
@@ -68,8 +69,12 @@ def chain(*parts: tuple[int, Schedule], then: Schedule) -> Schedule:
         parts: (steps, schedule) of each but the last.
         then: the last.
     """
-    for count, _ in parts:
-        _check_steps("chain(steps)", count)
+    for part in parts:
+        if not isinstance(part, tuple) or len(part) != 2:
+            raise _bad("chain(parts)", part, "pairs (steps, schedule)", "Say how long each holds")
+        _check_steps("chain(steps)", part[0])
+        _check_schedule("chain(schedule)", part[1])
+    _check_schedule("chain(then)", then)
     ends = [0]
     for count, _ in parts:
         ends.append(ends[-1] + count)
@@ -85,18 +90,19 @@ def chain(*parts: tuple[int, Schedule], then: Schedule) -> Schedule:
 
 def _check_rate(where: str, value: float) -> None:
     if not is_number(value) or value < 0:
-        raise _bad(where, value, "a number of at least 0")
+        raise _bad(where, value, "a number of at least 0", "Give such a number: 1e-3, for example")
 
 
 def _check_steps(where: str, value: int) -> None:
     if not is_whole(value) or value < 1:
-        raise _bad(where, value, "a whole number of at least 1")
+        raise _bad(where, value, "a whole number of at least 1", "Count steps, not epochs")
 
 
-def _bad(where: str, found: object, needed: str) -> InputError:
-    return InputError(
-        where=f"schedules.{where}",
-        found=repr(found),
-        needed=needed,
-        remedy="Steps count from 0",
-    )
+def _check_schedule(where: str, value: object) -> None:
+    if not callable(value):
+        raise _bad(where, value, "a schedule", "Give schedules.constant(1e-3), for example")
+
+
+def _bad(where: str, found: object, needed: str, remedy: str) -> InputError:
+    shown = getattr(found, "__name__", None) or repr(found)
+    return InputError(where=f"schedules.{where}", found=shown, needed=needed, remedy=remedy)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from pockengine.adapters import adapt, adapter_names, adapter_scales
-from pockengine.checks import is_number, is_whole
+from pockengine.checks import is_number, is_whole, kind_of
 from pockengine.errors import SchemeError
 from pockengine.model_tree import (
     bias_names,
@@ -71,8 +71,8 @@ class Rule(ABC):
         return _document({"rule": {"kind": self.kind, **options}})
 
     def save(self, path: str | Path) -> None:
-        """Write ``to_json`` to a file."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+        """Write ``to_json`` to a file; SchemeError if it cannot be written."""
+        _write(path, self.to_json())
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,22 +148,24 @@ class Lora(Rule):
 
     kind: ClassVar[str] = "lora"
     rank: int
-    targets: tuple[str, ...]
+    targets: Sequence[str]
     alpha: float | None = None
     head: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _positive("Scheme.lora(rank)", self.rank)
-        listed = (self.targets,) if isinstance(self.targets, str) else tuple(self.targets)
-        object.__setattr__(self, "targets", listed)
-        if not all(isinstance(target, str) for target in listed):
-            raise _bad("Scheme.lora(targets)", listed, "names or patterns of layers")
+        _positive("Scheme.lora(rank)", self.rank, "Give a small rank, such as 8")
+        listed = (self.targets,) if isinstance(self.targets, str) else self.targets
+        if not isinstance(listed, Sequence) or not all(isinstance(each, str) for each in listed):
+            raise _bad_lora("targets", listed, "names of layers", 'targets=["q_proj", "v_proj"]')
         if self.alpha is not None and not is_number(self.alpha):
-            raise _bad("Scheme.lora(alpha)", self.alpha, "a finite number, or None")
+            raise _bad_lora("alpha", self.alpha, "None or a number", "alpha=16")
         if not is_whole(self.seed) or not 0 <= self.seed < 2**63:
-            raise _bad("Scheme.lora(seed)", self.seed, "a whole number of at least 0, below 2**63")
-        _check_flag("Scheme.lora(head)", self.head)
+            needed = "a whole number of at least 0, below 2**63"
+            raise _bad_lora("seed", self.seed, needed, "seed=0")
+        if not isinstance(self.head, bool):
+            raise _bad_lora("head", self.head, "True or False", "head=False")
+        object.__setattr__(self, "targets", tuple(listed))
 
     def prepared(self, model: nn.Module) -> nn.Module:
         """The model with adapters; itself where it has them."""
@@ -198,6 +200,13 @@ class Scheme(Mapping[str, float]):
     __slots__ = ("_fractions",)
 
     def __init__(self, fractions: Mapping[str, float]) -> None:
+        if not isinstance(fractions, Mapping):
+            raise SchemeError(
+                where="Scheme(fractions)",
+                found=kind_of(fractions),
+                needed="a dict of fractions by parameter name",
+                remedy="Give one: Scheme(dict.fromkeys(names, 1.0))",
+            )
         for name, fraction in fractions.items():
             _check_fraction(name, fraction)
         self._fractions = {name: float(fraction) for name, fraction in fractions.items()}
@@ -227,9 +236,7 @@ class Scheme(Mapping[str, float]):
         seed: int = 0,
     ) -> Lora:
         """Add low-rank adapters to the layers of these names, and update those (and the head)."""
-        return Lora(
-            rank, tuple([targets] if isinstance(targets, str) else targets), alpha, head, seed
-        )
+        return Lora(rank, targets, alpha, head, seed)
 
     @classmethod
     def from_requires_grad(cls, model: nn.Module) -> Scheme:
@@ -283,8 +290,8 @@ class Scheme(Mapping[str, float]):
         return _document({"fractions": self._fractions})
 
     def save(self, path: str | Path) -> None:
-        """Write ``to_json`` to a file."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+        """Write ``to_json`` to a file; SchemeError if it cannot be written."""
+        _write(path, self.to_json())
 
     @classmethod
     def from_json(cls, source: str) -> Scheme | Rule:
@@ -305,17 +312,13 @@ class Scheme(Mapping[str, float]):
 
     @classmethod
     def load(cls, path: str | Path) -> Scheme | Rule:
-        """Read a file that ``save`` wrote.
-
-        Raises:
-            SchemeError: it cannot be read, or as ``from_json``.
-        """
+        """Read a file that ``save`` wrote; SchemeError as ``from_json``, or if it is not there."""
         try:
             source = Path(path).read_text(encoding="utf-8")
         except OSError as error:
-            raise _malformed(f"{path} cannot be read ({error.strerror})") from error
+            raise _malformed(f"it cannot be read ({error.strerror})", str(path)) from error
         except UnicodeDecodeError as error:
-            raise _malformed(f"{path} is no text ({error.reason})") from error
+            raise _malformed("no text", str(path)) from error
         return cls.from_json(source)
 
     def __getitem__(self, name: str) -> float:
@@ -347,12 +350,16 @@ def _parameter(model: nn.Module, named: Mapping[str, nn.Parameter], name: str) -
     where = f"scheme entry {name!r}"
     if name not in named:
         buffers = {n for n, _ in model.named_buffers(remove_duplicate=False)}
+        owned = [each for each in named if each.startswith(f"{name}.")]
         near = get_close_matches(name, named, n=3, cutoff=0.6)
+        found = "a buffer" if name in buffers else "a layer" if owned else "no such parameter"
+        remedy = "See model.named_parameters()"
+        if owned:
+            remedy = f"Name its parameters: {', '.join(owned[:3])}" + ", ..." * (len(owned) > 3)
+        elif near:
+            remedy = f"Did you mean {', '.join(near)}?"
         raise SchemeError(
-            where=where,
-            found="a buffer" if name in buffers else "no such parameter",
-            needed="the name of a parameter of the model",
-            remedy=f"Did you mean {', '.join(near)}?" if near else "See model.named_parameters()",
+            where=where, found=found, needed="the name of a parameter of the model", remedy=remedy
         )
     if not named[name].is_floating_point():
         raise SchemeError(
@@ -365,6 +372,13 @@ def _parameter(model: nn.Module, named: Mapping[str, nn.Parameter], name: str) -
 
 
 def _check_fraction(name: str, fraction: object) -> None:
+    if not isinstance(name, str):
+        raise SchemeError(
+            where=f"scheme entry {name!r}",
+            found=f"a name of type {type(name).__name__}",
+            needed="the name of a parameter",
+            remedy="See model.named_parameters()",
+        )
     if not is_number(fraction) or not 0 < fraction <= 1:
         raise SchemeError(
             where=f"scheme entry {name!r}",
@@ -374,13 +388,25 @@ def _check_fraction(name: str, fraction: object) -> None:
         )
 
 
-def _positive(where: str, count: object) -> None:
+def _bad_lora(option: str, found: object, needed: str, example: str) -> SchemeError:
+    return SchemeError(
+        where=f"Scheme.lora({option})",
+        found=repr(found),
+        needed=needed,
+        remedy=f"Give {example}, for example",
+    )
+
+
+_HOW_MANY = "Say how many, counted from the end of the model"
+
+
+def _positive(where: str, count: object, remedy: str = _HOW_MANY) -> None:
     if not is_whole(count) or count < 1:
         raise SchemeError(
             where=where,
             found=repr(count),
             needed="a whole number of at least 1",
-            remedy="Say how many, counted from the end of the model",
+            remedy=remedy,
         )
 
 
@@ -431,9 +457,43 @@ def _no_channels(name: str, parameter: Tensor, fraction: float) -> SchemeError:
     )
 
 
-def _malformed(found: str) -> SchemeError:
+def checked_scheme(scheme: object) -> Scheme | Rule:
+    """A scheme or rule as it is.
+
+    Raises:
+        SchemeError: it is something else.
+    """
+    if isinstance(scheme, (Scheme, Rule)):
+        return scheme
+    named = getattr(scheme, "__name__", None) or (scheme if isinstance(scheme, str) else "")
+    remedy = "Give pe.Scheme.full(), for example, or leave it out for what requires_grad says"
+    if isinstance(scheme, Mapping):
+        remedy = "Give pe.Scheme({...})"
+    elif named in _RULES:
+        remedy = f"Give pe.Scheme.{named}({'...' if named in ('last_blocks', 'lora') else ''})"
+    raise SchemeError(
+        where="compile(scheme=...)",
+        found=repr(scheme) if isinstance(scheme, str) else f"{kind_of(scheme)} {named}".rstrip(),
+        needed="a pe.Scheme, or a rule that makes one",
+        remedy=remedy,
+    )
+
+
+def _write(path: str | Path, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SchemeError(
+            where=str(path),
+            found=f"it cannot be written ({error.strerror})",
+            needed="a folder that exists and may be written to",
+            remedy="Make the folder, or choose another place",
+        ) from error
+
+
+def _malformed(found: str, where: str = "scheme JSON") -> SchemeError:
     return SchemeError(
-        where="scheme JSON",
+        where=where,
         found=found,
         needed=f"a {_FORMAT} document of version {_VERSION}",
         remedy="Write one with Scheme(...).save(path)",

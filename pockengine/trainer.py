@@ -6,7 +6,6 @@ import copy
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pockengine.adapters import merged
-from pockengine.checks import is_whole
+from pockengine.checks import is_number, is_whole, kind_of
 from pockengine.errors import InputError, TrainError
 from pockengine.fit.callbacks import AnyCallback
 from pockengine.fit.history import History
@@ -122,14 +121,14 @@ class Trainer:
         release = tensors.release if isinstance(tensors, StoredWeights) else None
         self._regions.write(program.fold(tensors), release)
         self._regions.write({name: tensors[name] for name in self._changing(tensors)}, release)
-        chosen = _checked_seed(seed)
+        chosen = checked_seed(seed)
         if SEED in self._regions:
             self._regions.write({SEED: torch.tensor(chosen)})
         for name, value in program.initial.items():
             self._regions.view(name).fill_(value)
         self._start_averages()
         self._base: str | None = None  # what deltas are to; formed when it is asked for
-        self.threads = _checked_threads(threads)
+        self.threads = checked_threads(threads)
         self._engine = self._open() if program.target.llvm is None else None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -218,19 +217,12 @@ class Trainer:
                 was changed.
             TrainError: the loss is not finite (nothing was changed), or the trainer is torn.
         """
-        bound = self._bound(inputs, (targets,))
         rate = _rate(lr)
+        bound = self._bound(inputs, (targets,))
         accumulate = self._program.modes.accumulate
         if accumulate is None:
             (loss,) = self.engine.run(self._trains("step", bound), [*bound.arrays, rate])
             return float(loss[0])
-        if not isfinite(lr):  # ``apply`` would see it too late
-            raise InputError(
-                where="lr",
-                found=str(lr),
-                needed="a finite number",
-                remedy="Nothing was changed; correct it",
-            )
         (loss,) = self.engine.run(self._trains("accumulate", bound), bound.arrays)
         if self.accumulated >= accumulate.steps:
             self.engine.run("apply", [rate])
@@ -496,12 +488,14 @@ class Trainer:
     def _canonical(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors by canonical name, checked."""
         names = self._program.names
+        if not isinstance(state, Mapping):
+            raise _bad_state(kind_of(state))
         missing, unknown = sorted(names.keys() - state.keys()), sorted(state.keys() - names.keys())
         if missing or unknown:
             raise _bad_state(f"missing {some(missing)}; unknown {some(unknown)}")
         found: dict[str, Tensor] = {}
         for name, used in names.items():
-            tensor = torch.as_tensor(state[name]).detach().cpu().to(self._program.dtypes[used])
+            tensor = _with_values(name, state[name]).to(self._program.dtypes[used])
             wanted = self._look(used).shape
             if tensor.shape != wanted:
                 raise _bad_state(f"{name} has shape {tuple(tensor.shape)}, not {tuple(wanted)}")
@@ -695,7 +689,18 @@ class Trainer:
 
 
 def _rate(lr: float) -> np.ndarray[Any, Any]:
-    return np.array([lr], np.float32)
+    """The learning rate as an entry point takes it: (1,), float32; from a number or a 0-d array."""
+    value = lr if isinstance(lr, (float, int)) else getattr(lr, "item", lambda: None)()
+    if not is_number(value) or value < 0:
+        raise InputError(
+            where="lr",
+            found=kind_of(lr) if callable(lr) else repr(lr),
+            needed="a finite number of at least 0",
+            remedy="Nothing was changed; call the schedule: lr=schedule(step)"
+            if callable(lr)
+            else "Nothing was changed; give a learning rate such as 1e-3",
+        )
+    return np.array([value], np.float32)
 
 
 def _leading(whole: Tensor, part: Tensor) -> Tensor:
@@ -703,20 +708,30 @@ def _leading(whole: Tensor, part: Tensor) -> Tensor:
     return whole[tuple(slice(extent) for extent in part.shape)]
 
 
-def _checked_threads(threads: int | None) -> int:
+def checked_threads(threads: int | None) -> int:
+    """How many threads work: as asked, or what pays here.
+
+    Raises:
+        InputError: no whole number above 0.
+    """
     if threads is None:
         return default_threads()
     if not is_whole(threads) or threads < 1:
         raise InputError(
             where="compile(threads=...)",
             found=repr(threads),
-            needed="a whole number of at least 1, or None",
+            needed="None, or a whole number of at least 1",
             remedy="Leave it out to use all cores where that pays",
         )
     return threads
 
 
-def _checked_seed(seed: int) -> int:
+def checked_seed(seed: int) -> int:
+    """A seed as it is.
+
+    Raises:
+        InputError: no whole number of 63 bits.
+    """
     if not is_whole(seed) or not 0 <= seed < 2**63:
         raise InputError(
             where="compile(seed=...)",
@@ -732,8 +747,17 @@ def _foreign_machine(target: Target) -> TrainError:
         where=f"trainer for {target.name}",
         found="its kernels are code for another machine",
         needed='only what is compiled for target="host" runs here',
-        remedy="`export(folder)` writes it for its machine, `emulate` runs it under an emulator",
+        remedy="Write it for its machine by export(folder), or run it in an emulator by emulate",
     )
+
+
+def _with_values(name: str, value: object) -> Tensor:
+    """A tensor of a ``state_dict``, on the CPU."""
+    try:
+        return torch.as_tensor(value).detach().cpu().to_dense()
+    except (TypeError, ValueError, RuntimeError) as error:  # NotImplementedError of meta tensors
+        told = str(error).splitlines()[0]
+        raise _bad_state(f"{name} is no tensor of values ({told})") from error
 
 
 def _bad_state(found: str) -> InputError:

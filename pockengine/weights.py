@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pockengine.checks import is_whole
+from pockengine.checks import is_whole, kind_of
 from pockengine.errors import InputError
 
 Paths = str | Path | Sequence[str | Path]
@@ -79,7 +79,7 @@ class StoredWeights(Mapping[str, Tensor]):
     def __init__(
         self, paths: Paths, tensors: Mapping[str, Tensor], aliases: Mapping[str, str]
     ) -> None:
-        listed = [paths] if isinstance(paths, (str, Path)) else list(paths)
+        listed = _listed(paths)
         self._where = ", ".join(map(str, listed))
         found: dict[str, _Entry] = {}
         for path in listed:
@@ -126,7 +126,7 @@ class StoredWeights(Mapping[str, Tensor]):
     def release(self, name: str) -> None:
         """Drop a tensor's pages from memory; reading it again fetches them again."""
         entry = self._entry(name)
-        if entry is not None and entry.nbytes:
+        if entry is not None and entry.nbytes and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
             start = entry.start - entry.start % mmap.PAGESIZE
             entry.mapping.madvise(mmap.MADV_DONTNEED, start, entry.start + entry.nbytes - start)
 
@@ -143,13 +143,32 @@ def _entries(path: Path) -> dict[str, _Entry]:
             for name, row in header.items()
             if name != "__metadata__"
         }
-    except (OSError, *_UNREADABLE) as error:
+    except OSError as error:
+        raise _no_file(path, f"it cannot be read ({error.strerror})") from error
+    except _UNREADABLE as error:
+        raise _no_file(path, "it is truncated or no safetensors file") from error
+
+
+def _no_file(path: Path, found: str) -> InputError:
+    return InputError(
+        where=f"compile(weights={str(path)!r})",
+        found=found,
+        needed="a safetensors file",
+        remedy="Write one with safetensors.torch.save_file(model.state_dict(), path)",
+    )
+
+
+def _listed(paths: object) -> list[str | Path]:
+    listed = list(paths) if isinstance(paths, (list, tuple)) else [paths]
+    found = [each for each in listed if isinstance(each, (str, Path))]
+    if not found or len(found) < len(listed):
         raise InputError(
-            where=f"compile(weights={str(path)!r})",
-            found=f"{type(error).__name__}: {error}",
-            needed="a safetensors file",
-            remedy="Write one with safetensors.torch.save_file(model.state_dict(), path)",
-        ) from error
+            where="compile(weights=...)",
+            found=kind_of(paths) + " of something else" * isinstance(paths, list),
+            needed="the path of a safetensors file, or a list of them",
+            remedy="Write one with safetensors.torch.save_file(state_dict, path)",
+        )
+    return found
 
 
 def _entry(mapping: mmap.mmap, first: int, row: Mapping[str, Any]) -> _Entry:

@@ -141,7 +141,7 @@ class Tied(nn.Module):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("third", r"nothing that 'third' names.*The model has wide, attention\.out_proj"),
+        ("third", r"nothing that 'third' names.*Name some of wide, attention\.out_proj"),
         ("wide", r"lora: wide: a convolution of \(3, 3\)"),
         ("out_proj", "MultiheadAttention reads past it"),
         ("second", "tied to another"),

@@ -158,7 +158,10 @@ def _compile(model: nn.Module, batch: Any, **options: Any) -> None:
     [
         ({"partial": True, "loss": "model"}, "a weight for each sample"),
         ({"partial": True, "loss": lambda out, y: (out - y).mean()}, "a weight for each sample"),
-        ({"shapes": [((torch.ones(2, 3),) * 2, torch.ones(2, 2))]}, "nests in another way|trace"),
+        (
+            {"shapes": [((torch.ones(2, 3),) * 2, torch.ones(2, 2))]},
+            "nests in another way|inputs of the model: too many",
+        ),
         ({"shapes": [torch.ones(2, 3)]}, "a pair"),
     ],
 )

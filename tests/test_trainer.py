@@ -120,11 +120,11 @@ def test_wrong_state_dict(trainer: pe.Trainer, change: dict[str, Any], message: 
 @pytest.mark.parametrize(
     ("x", "y", "lr", "message"),
     [
-        (_X[:2], _Y, 0.1, "input: shape .* The batch is smaller"),
+        (_X[:2], _Y, 0.1, "input: shape .* is smaller than"),
         (_X.long(), _Y, 0.1, "input: elements of int64"),
         (_X.where(_X < 1, torch.nan), _Y, 0.1, r"input\[17\]: it is nan"),
         (_X, _Y.where(_Y < 1, torch.inf), 0.1, r"target\[11\]: it is inf"),
-        (_X, _Y, float("nan"), r"lr\[0\]: it is nan"),
+        (_X, _Y, float("nan"), "lr: nan; a finite number"),
     ],
 )
 def test_wrong_batch(trainer: pe.Trainer, x: Any, y: Any, lr: float, message: str) -> None:

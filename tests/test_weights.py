@@ -94,8 +94,8 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
         "few": r"no values of head\.bias",
         "shape": r"head\.bias has shape \(5,\), not \(4,\)",
         "text": "a safetensors file",
-        "short": "the file ends early",
-        "absent": "FileNotFoundError",
+        "short": "it is truncated",
+        "absent": "cannot be read",
     }.items():
         with pytest.raises(InputError, match=message):
             pe.compile(on_meta(), BATCH, weights=tmp_path / name, **OPTIONS)

@@ -155,7 +155,7 @@ class EarlyStopping(_Best):
                 where="EarlyStopping(patience)",
                 found=repr(patience),
                 needed="a whole number of at least 1",
-                remedy="It counts epochs",
+                remedy="Give how many epochs to wait",
             )
         self.patience = patience
         self.waited = 0

@@ -30,6 +30,7 @@ from torch.fx import Graph, Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pockengine.errors import CaptureError
+from pockengine.frontend.check_model import check_call
 from pockengine.frontend.composed import Composed, values_unread
 from pockengine.frontend.constants import FreshFromConstants
 from pockengine.frontend.decompositions import decompositions
@@ -52,7 +53,7 @@ from pockengine.frontend.structure import (
     flatten,
     flatten_output,
 )
-from pockengine.frontend.trace_errors import trace_error
+from pockengine.frontend.trace_errors import quiet, trace_error
 
 Batch: TypeAlias = Any
 
@@ -153,17 +154,21 @@ def _scalar(loss: Any) -> Tensor:
     )
 
 
-def canonical_batch(batch: Batch) -> tuple[Any, Any]:
+def canonical_batch(batch: Batch, where: str = "compile(example_batch)") -> tuple[Any, Any]:
     """(inputs, targets) as they are traced: inputs a tuple or a dict of keywords, of tensors.
 
     None, True, False and words among them are fixed.
 
+    Args:
+        batch: what a user passed.
+        where: what it is.
+
     Raises:
-        CaptureError: the batch is not a pair.
+        CaptureError: the batch is not a pair, or holds what is no number.
     """
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise CaptureError(
-            where="compile(example_batch)",
+            where=where,
             found=f"{type(batch).__name__}"
             + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""),
             needed="a pair (inputs, targets)",
@@ -173,7 +178,15 @@ def canonical_batch(batch: Batch) -> tuple[Any, Any]:
     inputs, targets = batch
     if isinstance(targets, Mapping):
         targets = dict(targets)
-    return as_tensors(arguments(inputs)), as_tensors(targets)
+    try:
+        return as_tensors(arguments(inputs)), as_tensors(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CaptureError(
+            where=where,
+            found=f"what is no array of numbers ({error})",
+            needed="tensors, arrays or numbers; None, flags and words are fixed",
+            remedy="Turn texts into tokens and pictures into arrays ahead of compilation",
+        ) from error
 
 
 def capture(model: nn.Module, example_batch: Batch, loss: Loss) -> Captured:
@@ -192,7 +205,16 @@ def capture(model: nn.Module, example_batch: Batch, loss: Loss) -> Captured:
     given, input_structure = flatten(inputs)
     told, target_structure = flatten(targets)
     batch = (*given, *told)
-    function = None if loss == MODEL else loss_function(loss)
+    own = isinstance(loss, str) and loss == MODEL
+    function = None if own else loss_function(loss)
+    check_call(
+        "compile(example_batch): inputs of the model" + (" and its labels" if own else ""),
+        model.forward,
+        inputs,
+        _keywords(targets) if own else None,
+    )
+    if function is not None:
+        check_call("compile(loss=...): called with (output, targets)", function, (None, None))
     wrapper = _WithLoss(model, function, input_structure, target_structure)
     wrapper.training = model.training
     wanted = {id(p) for p in model.parameters() if p.requires_grad}
@@ -323,6 +345,7 @@ def _trace(
             warnings.simplefilter("ignore")
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             stack.enter_context(_compiling_state_context())  # models leave out checks of values
+            stack.enter_context(quiet())
             stack.enter_context(torch.backends.mkldnn.flags(enabled=False))  # recurrent nets unroll
             # a tensor that is neither parameter nor buffer becomes a constant
             mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -382,6 +405,8 @@ class _Roles:
                 changed = described.mutated_input
                 if isinstance(changed, BufferAOTInput):
                     self.buffers[self._name(changed.target)] = value
+                elif isinstance(changed, ParamAOTInput):
+                    raise _assigned(self._name(changed.target))
             elif isinstance(described, PlainAOTOutput):
                 self.outputs.append(value)
 
@@ -412,6 +437,15 @@ class _Roles:
         """Further names of tied tensors -> the one that the graph uses."""
         names = {_canonical(raw): self._name(raw) for raw in self._owned}
         return {name: used for name, used in names.items() if name != used}
+
+
+def _assigned(name: str) -> CaptureError:
+    return CaptureError(
+        where="forward of the model",
+        found=f"it writes into the parameter {name}",
+        needed="parameters that only the optimizer changes",
+        remedy="Compute the changed weight as a new tensor, or keep it in a buffer",
+    )
 
 
 def _canonical(target: str) -> str:

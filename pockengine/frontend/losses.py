@@ -62,6 +62,31 @@ def only_tensor(tree: Any) -> Tensor:
     )
 
 
+def check_same_shape(output: Tensor, target: Tensor) -> None:
+    """Refuse to compare by broadcasting, which PyTorch warns of.
+
+    Raises:
+        CaptureError: the shapes differ.
+    """
+    if output.shape != target.shape:
+        raise CaptureError(
+            where="compile(loss=...)",
+            found=f"outputs of {tuple(output.shape)} and targets of {tuple(target.shape)}",
+            needed="one target for each element of the outputs",
+            remedy="Reshape the targets, or pass a callable as the loss to compare by broadcasting",
+        )
+
+
+def _each(loss: _Function) -> _Function:
+    """Let a loss compare element with element only."""
+
+    def call(output: Tensor, target: Tensor) -> Tensor:
+        check_same_shape(output, target)
+        return loss(output, target)
+
+    return _of_main(call)
+
+
 def _bce_with_logits(output: Tensor, target: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(output, target.to(output.dtype))
 
@@ -78,9 +103,9 @@ def _causal_lm(output: Tensor, target: Tensor) -> Tensor:
 
 LOSSES: dict[str, _Function] = {
     "cross_entropy": _of_main(F.cross_entropy),
-    "mse": _of_main(F.mse_loss),
-    "l1": _of_main(F.l1_loss),
-    "smooth_l1": _of_main(F.smooth_l1_loss),
+    "mse": _each(F.mse_loss),
+    "l1": _each(F.l1_loss),
+    "smooth_l1": _each(F.smooth_l1_loss),
     "bce_with_logits": _of_main(_bce_with_logits),
     "token_cross_entropy": _of_main(_token_cross_entropy),
     "causal_lm": _of_main(_causal_lm),
@@ -96,9 +121,16 @@ def loss_function(loss: Loss) -> _Function:
     Raises:
         CaptureError: a name that is not known, or something that cannot be called.
     """
+    if isinstance(loss, type):
+        raise CaptureError(
+            where="compile(loss=...)",
+            found=f"the class {loss.__name__}",
+            needed="an instance, or a callable loss(output, target) -> scalar",
+            remedy=f"Make one: {loss.__name__}()",
+        )
     if callable(loss):
         return loss
-    if loss in LOSSES:
+    if isinstance(loss, str) and loss in LOSSES:
         return LOSSES[loss]
     raise CaptureError(
         where="compile(loss=...)",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pockengine.errors import CaptureError
+from pockengine.checks import is_whole, kind_of
+from pockengine.errors import CaptureError, InputError
 from pockengine.frontend.capture import Batch, Captured, canonical_batch
 from pockengine.frontend.structure import flatten
 from pockengine.ir.graph import name_of, placeholders, set_name
@@ -30,9 +32,40 @@ class Shape:
     train: bool = True
 
 
-def as_shape(declared: Shape | Batch) -> Shape:
-    """A shape from what ``compile`` takes for one."""
-    return declared if isinstance(declared, Shape) else Shape(declared)
+def as_shapes(example_batch: Batch, shapes: Sequence[Shape | Batch]) -> list[Shape]:
+    """All shapes of a trainer, the example batch's first.
+
+    Raises:
+        CaptureError: one of them is no batch.
+        InputError: they are no list, or two are the same.
+    """
+    if not isinstance(shapes, (list, tuple)):
+        raise _unlisted(kind_of(shapes))
+    if len(shapes) == 2 and any(isinstance(each, Tensor) for each in shapes):
+        raise _unlisted("one batch")
+    found = [each if isinstance(each, Shape) else Shape(each) for each in (example_batch, *shapes)]
+    seen: dict[tuple[Any, ...], str] = {}
+    for place, each in enumerate(found):
+        where = f"compile(shapes[{place - 1}])" if place else "compile(example_batch)"
+        tensors = flatten(canonical_batch(each.batch, where))[0]
+        key = tuple((tuple(tensor.shape), tensor.dtype) for tensor in tensors)
+        if (first := seen.setdefault(key, where)) != where:
+            raise InputError(
+                where=where,
+                found=f"the shape of {first} again",
+                needed="a shape of its own",
+                remedy="Leave it out",
+            )
+    return found
+
+
+def _unlisted(found: str) -> InputError:
+    return InputError(
+        where="compile(shapes=...)",
+        found=found,
+        needed="a list of example batches (inputs, targets)",
+        remedy="Pass such a list: shapes=[pe.resized(batch, samples=1)]",
+    )
 
 
 def resized(
@@ -47,8 +80,14 @@ def resized(
 
     Raises:
         CaptureError: the batch is no pair.
+        InputError: an extent that is no whole number above 0.
     """
-    inputs, targets = canonical_batch(batch)
+    inputs, targets = canonical_batch(batch, "resized(batch)")
+    if not isinstance(lengths, (Mapping, NoneType)):
+        raise _bad_extent("lengths", lengths, "a dict of new extents by old", "{128: 64}")
+    for extent in [1 if samples is None else samples, *(lengths or {}).values()]:
+        if not is_whole(extent) or extent < 1:
+            raise _bad_extent("samples, lengths", extent, "whole numbers from 1 on", "samples=1")
     tensors = flatten((inputs, targets))[0]
     count = next((tensor.shape[0] for tensor in tensors if tensor.dim()), 0)
     changed = dict(lengths or {})
@@ -64,6 +103,15 @@ def resized(
 
     made: Batch = pytree.tree_map(of_shape, (inputs, targets))
     return made
+
+
+def _bad_extent(where: str, found: object, needed: str, example: str) -> InputError:
+    return InputError(
+        where=f"resized({where})",
+        found=repr(found),
+        needed=needed,
+        remedy=f"Give {example}, for example",
+    )
 
 
 def check_alike(first: Captured, other: Captured) -> None:

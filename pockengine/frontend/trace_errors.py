@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
+
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
@@ -54,10 +58,20 @@ def trace_error(model: nn.Module, error: Exception) -> CaptureError:
     return CaptureError(
         where=where,
         found=f"{type(error).__name__}: {first}",
-        needed="a model that torch.export can trace and a loss that gives a scalar",
-        remedy="Run loss(model(x), y).backward() in PyTorch with the example batch first; "
-        "avoid control flow that depends on values",
+        needed="a model and a loss that run on the example batch, and that torch.export can trace",
+        remedy="Run loss(model(x), y).backward() in PyTorch with the example batch first",
     )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """PyTorch logs no traceback of an op that fails inside: the error that is raised says it."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

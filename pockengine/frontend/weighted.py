@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pockengine.errors import CaptureError
 from pockengine.frontend.capture import Batch, canonical_batch
-from pockengine.frontend.losses import Loss, main_output, only_tensor
+from pockengine.frontend.losses import Loss, check_same_shape, main_output, only_tensor
 from pockengine.frontend.structure import flatten
 
 _NAMED: dict[str, Callable[[], nn.Module]] = {
@@ -54,7 +54,8 @@ def weighted_loss(loss: Loss) -> Callable[[Any, Any], Tensor]:
         CaptureError: a loss that mixes samples in a way of its own.
     """
     if isinstance(loss, str) and loss in _NAMED:
-        return _of_module(_NAMED[loss](), tokens=loss == "token_cross_entropy")
+        named = _of_module(_NAMED[loss](), tokens=loss == "token_cross_entropy")
+        return _compared(named) if loss in ("mse", "l1", "smooth_l1") else named
     if isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss, *_ELEMENTWISE)):
         return _of_module(loss, tokens=False)
     if loss == "causal_lm":
@@ -67,11 +68,21 @@ def weighted_loss(loss: Loss) -> Callable[[Any, Any], Tensor]:
         return lambda output, told: given(output, told["targets"], told["weight"])
     raise CaptureError(
         where="compile(partial=True)",
-        found=f"the loss {loss!r}",
+        found=f"the loss {getattr(loss, '__name__', None) or repr(loss)}",
         needed=f"one of {', '.join(_NAMED)}, causal_lm, a loss of torch.nn, "
         "or a callable loss(output, targets, weight) with a weight for each sample",
         remedy="Let the loss take weights, or declare smaller batches with shapes",
     )
+
+
+def _compared(loss: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
+    """A loss that compares element with element only."""
+
+    def call(output: Any, told: dict[str, Any]) -> Tensor:
+        check_same_shape(main_output(output), only_tensor(told["targets"]))
+        return loss(output, told)
+
+    return call
 
 
 def check_independent(model: nn.Module) -> None:

@@ -63,7 +63,7 @@ def prune_backward(graph: Graph, updated: Collection[str]) -> Graph:
             where="scheme",
             found=f"only parameters without a gradient: {', '.join(sorted(updated)) or 'none'}",
             needed="at least one parameter that the loss depends on",
-            remedy="Name a parameter that the model's forward pass uses",
+            remedy="Name a parameter that the model's forward pass uses, without detach or no_grad",
         )
 
     gradients = {name: node for name, node in found.gradients.items() if name in kept}

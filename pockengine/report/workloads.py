@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pockengine.errors import InputError
+from pockengine.errors import InputError, PockEngineError
 from pockengine.frontend.losses import Loss
 from pockengine.optimizer import SGD, AdamW, Optimizer
 from pockengine.scheme import Rule, Scheme
@@ -83,7 +85,9 @@ def find_workload(
         model, batch = BUILT_IN[name](sizes or Sizes())
         chosen = optimizer or SGD(momentum=0.9)
         return Workload(model=model, batch=batch, loss="cross_entropy", optimizer=chosen)
-    made = _function(name)()
+    function = _function(name)
+    with _told_of(name, "a function without arguments that makes the model"):
+        made = function()
     if not isinstance(made, tuple) or len(made) not in (3, 4) or not isinstance(made[0], nn.Module):
         raise _wrong(
             name,
@@ -171,10 +175,11 @@ def _function(name: str) -> Callable[[], Any]:
 def _module(name: str, place: str) -> ModuleType:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    try:
-        return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        raise _wrong(name, str(error), "a module that Python finds from here") from error
+    with _told_of(name, "a module that Python runs"):
+        try:
+            return importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise _wrong(name, str(error), "a module that Python finds from here") from error
 
 
 def _file(name: str, path: Path) -> ModuleType:
@@ -182,8 +187,24 @@ def _file(name: str, path: Path) -> ModuleType:
     if spec is None or spec.loader is None or not path.is_file():
         raise _wrong(name, f"there is no file {path}", "a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with _told_of(name, "a file that Python runs"):
+        spec.loader.exec_module(module)
     return module
+
+
+@contextlib.contextmanager
+def _told_of(name: str, needed: str) -> Iterator[None]:
+    """An error in a user's code names the line that it comes from."""
+    try:
+        yield
+    except PockEngineError:
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+        if frames and not isinstance(error, SyntaxError):  # which says its line itself
+            told += f", {Path(frames[-1].filename).name} line {frames[-1].lineno}"
+        raise _wrong(name, told, needed) from error
 
 
 def _told(made: object) -> str:

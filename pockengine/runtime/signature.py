@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from pockengine.checks import kind_of
 from pockengine.errors import InputError
 from pockengine.frontend.structure import TENSOR, Structure, arguments
 from pockengine.ir.types import TensorType
 
 Array = NDArray[Any]
+_NUMBERS = "fiub"  # NumPy's letters of reals, integers and flags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +173,11 @@ def as_array(name: str, leaf: Any, wanted: TensorType) -> Array:
     """One input as an array of the right shape; the engine's ports see to its dtype."""
     try:
         array = _from_tensor(leaf) if isinstance(leaf, Tensor) else np.asarray(leaf)
-    except (TypeError, ValueError) as error:
-        raise _misfit(name, f"{type(leaf).__name__} ({error})", wanted) from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        told = str(error).splitlines()[0]
+        raise _misfit(name, f"{kind_of(leaf)} without values ({told})", wanted) from error
+    if array.dtype.kind not in _NUMBERS:
+        raise _misfit(name, _named(leaf, array), wanted)
     if array.shape != wanted.shape:
         raise _misfit(name, f"shape {array.shape}", wanted, array.shape)
     if array.dtype.kind not in ("f" if wanted.dtype.is_float else "iub"):
@@ -180,10 +185,21 @@ def as_array(name: str, leaf: Any, wanted: TensorType) -> Array:
     return array
 
 
+def _named(leaf: Any, array: Array) -> str:
+    """What is passed instead of real numbers."""
+    if leaf is None:
+        return "None"
+    if array.dtype.kind == "c":
+        return f"elements of {array.dtype}"
+    return f"{type(leaf).__name__} instead of numbers"
+
+
 def _from_tensor(tensor: Tensor) -> Array:
     plain = tensor.detach() if tensor.requires_grad else tensor
     if not plain.is_cpu:
         plain = plain.cpu()
+    if plain.layout != torch.strided:
+        raise TypeError(f"layout {plain.layout}; call .to_dense()")
     if plain.dtype is torch.bfloat16:
         plain = plain.float()
     array: Array = plain.contiguous().numpy()
@@ -195,8 +211,10 @@ def _misfit(
 ) -> InputError:
     remedy = "Pass what the trainer was compiled for"
     if shape is not None and shape[1:] == wanted.shape[1:] and len(shape) == len(wanted.shape) > 0:
-        less = "smaller" if shape[0] < wanted.shape[0] else "larger"
-        remedy = f"The batch is {less} than the compiled one: drop or regroup it, or compile for it"
+        remedy = "Regroup the batch, which is larger than the compiled one, or compile for it"
+        if shape[0] < wanted.shape[0]:
+            remedy = "Drop or regroup the batch, which is smaller than the compiled one, "
+            remedy += "or compile with partial=True"
     return InputError(
         where=name,
         found=found,

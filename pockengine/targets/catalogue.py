@@ -43,11 +43,11 @@ def get_target(name: str) -> Target:
     Raises:
         InputError: an unknown name; the message lists those that exist.
     """
-    if name not in TARGETS:
+    if not isinstance(name, str) or name not in TARGETS:
         raise InputError(
             where="target",
             found=f"there is no target {name!r}",
             needed=f"one of {', '.join(TARGETS)}",
-            remedy="`pockengine targets` describes them",
+            remedy="Run `pockengine targets`, which describes them",
         )
     return TARGETS[name]

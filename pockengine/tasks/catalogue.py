@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from pockengine.errors import InputError
 from pockengine.tasks import builtin, images, texts
-from pockengine.tasks.task import Task
+from pockengine.tasks.task import Task, check_positive
 
 IMAGE_TASKS: Mapping[str, Callable[..., Task]] = MappingProxyType(
     {
@@ -61,13 +61,8 @@ def load_task(
         PayloadError: the data cannot be had here.
     """
     for option, value in {"size": size, "limit": limit}.items():
-        if value is not None and value < 1:
-            raise InputError(
-                where=f"load_task({name!r}, {option}=...)",
-                found=str(value),
-                needed="needs a positive number or None",
-                remedy=f"Leave {option} out for the task's own",
-            )
+        if value is not None:
+            check_positive(f"load_task({option}=...)", value)
     if name in IMAGE_TASKS:
         return IMAGE_TASKS[name](size=size, limit=limit, seed=seed)
     if name in TEXT_TASKS:

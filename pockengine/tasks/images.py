@@ -15,7 +15,7 @@ from pockengine.errors import InputError
 from pockengine.tasks import sources
 from pockengine.tasks.payload import Payload, fetch
 from pockengine.tasks.pictures import IMAGE_SUFFIXES, pixel_count, read_images, resize_images
-from pockengine.tasks.task import Labels, Task, limit_classes, split
+from pockengine.tasks.task import Labels, Task, check_positive, checked_path, limit_classes, split
 
 Images: TypeAlias = npt.NDArray[np.uint8]
 Part: TypeAlias = tuple[Images, Labels]
@@ -93,7 +93,10 @@ def image_folder(
     Raises:
         InputError: no such folder, under two classes, an empty class, or a broken picture.
     """
-    root = Path(path)
+    check_positive("image_folder(size=...)", size)
+    if limit is not None:
+        check_positive("image_folder(limit=...)", limit)
+    root = checked_path("image_folder(path)", path)
     own_split = (root / "train").is_dir() and (root / "test").is_dir()
     classes = _class_names(root / "train" if own_split else root)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pockengine.errors import InputError
 from pockengine.tasks import sources
 from pockengine.tasks.payload import fetch
+from pockengine.tasks.task import check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,9 +187,10 @@ def mini_lm(
         shape: other sizes, for models without pretrained weights.
 
     Raises:
-        InputError: pretrained weights of another shape.
+        InputError: pretrained weights of another shape, or no classes.
         PayloadError: the weights cannot be had.
     """
+    check_positive("mini_lm(classes)", classes)
     model = MiniLM(classes, shape)
     if not pretrained:
         return model

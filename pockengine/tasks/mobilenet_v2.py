@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pockengine.errors import InputError
 from pockengine.tasks import sources
 from pockengine.tasks.payload import fetch
+from pockengine.tasks.task import check_positive
 
 IMAGENET_CLASSES = 1000
 
@@ -79,9 +80,17 @@ def mobilenet_v2(
             ``IMAGENET``.
 
     Raises:
-        InputError: pretrained weights of another width.
+        InputError: no width or no classes, or pretrained weights of another width.
         PayloadError: the weights cannot be had.
     """
+    check_positive("mobilenet_v2(classes)", classes)
+    if not isinstance(width, (int, float)) or not 0 < width < float("inf"):
+        raise InputError(
+            where="mobilenet_v2(width)",
+            found=repr(width),
+            needed="a number above 0",
+            remedy="Give a multiplier of the channels such as 0.35",
+        )
     model = MobileNetV2(width, classes)
     if not pretrained:
         return model

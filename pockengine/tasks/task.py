@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from pockengine.checks import kind_of
 from pockengine.errors import InputError
 
 Inputs: TypeAlias = npt.NDArray[Any]
@@ -47,6 +49,37 @@ class Task:
     source: str
 
 
+def check_positive(where: str, value: object) -> None:
+    """A size, limit or number of classes is a whole number above 0.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(
+            where=where,
+            found=repr(value),
+            needed="a whole number of at least 1",
+            remedy="Give such a number, or leave it out where it has a default",
+        )
+
+
+def checked_path(where: str, path: object) -> Path:
+    """A path of a user.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(path, (str, Path)):
+        raise InputError(
+            where=where,
+            found=kind_of(path),
+            needed="the path of what is read",
+            remedy='Give a string or a Path, such as "data/"',
+        )
+    return Path(path)
+
+
 def take(task: Task, *, train: int | None = None, test: int | None = None, seed: int = 0) -> Task:
     """Return the task with fewer examples, all classes alike as far as they reach.
 
@@ -77,7 +110,7 @@ def _choose(labels: Labels, count: int | None, seed: int, where: str) -> Labels:
         raise InputError(
             where=where,
             found=f"{count} examples asked for",
-            needed=f"there are {len(labels)}",
+            needed=f"at most the {len(labels)} that there are",
             remedy=f"Ask for 1 to {len(labels)}",
         )
     random = np.random.default_rng(seed)

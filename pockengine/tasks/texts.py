@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pockengine.errors import InputError
 from pockengine.tasks import sources
 from pockengine.tasks.payload import fetch
-from pockengine.tasks.task import Task, limit_classes, split
+from pockengine.tasks.task import Task, check_positive, checked_path, limit_classes, split
 
 _COLUMNS = ("text", "label")
 _SENTIMENT_CLASSES = ("negative", "positive")
@@ -65,11 +65,15 @@ def text_csv(path: str | Path, *, limit: int | None = None, seed: int = 0) -> Ta
         InputError: no such file, a missing column, a row without text or label, or under two
             classes.
     """
-    source = Path(path)
+    if limit is not None:
+        check_positive("text_csv(limit=...)", limit)
+    source = checked_path("text_csv(path)", path)
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
             examples = list(_csv_examples(source, csv.DictReader(file)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise _csv_error(str(source), f"cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise _csv_error(str(source), f"cannot be read ({error})") from error
     classes = tuple(sorted({label for _, label in examples}))
     if len(classes) < 2:
@@ -95,7 +99,7 @@ def _csv_error(where: str, found: str) -> InputError:
         where=where,
         found=found,
         needed="needs a UTF-8 CSV with the columns text and label, and at least two classes",
-        remedy="Write a first row `text,label` and one example a row",
+        remedy="Write a first row `text,label` and one example a row, with commas between",
     )
 
 

@@ -55,8 +55,8 @@ def test_keywords() -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (_X[:1], r"input: shape \(1, 3, 2, 2\); shape \(2, 3, 2, 2\) of f32 .* batch is smaller"),
-        (torch.cat([_X, _X]), "The batch is larger"),
+        (_X[:1], r"input: shape \(1, 3, 2, 2\); shape \(2, 3, 2, 2\) of f32 .* is smaller than"),
+        (torch.cat([_X, _X]), "the batch, which is larger"),
         (_X.permute(0, 2, 3, 1), r"shape \(2, 2, 2, 3\); .* Pass what"),
         (_X.long(), "input: elements of int64"),
         ((_X, _X), "inputs: a tuple of 2; a tuple of 1"),

@@ -24,7 +24,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
     assert str(caught.value) == (
         "target: there is no target 'stm32'; one of host, linux-x86-64, linux-arm64, "
         "raspberry-pi-4, riscv64, stm32f746, mps2-an500, nrf52840, mkr1000. "
-        "`pockengine targets` describes them"
+        "Run `pockengine targets`, which describes them"
     )
 
 

@@ -44,7 +44,7 @@ def test_take_keeps_pairs_and_seeds(task: Task) -> None:
 
 def test_take_too_many(task: Task) -> None:
     """Asking for more than there is says how many there are."""
-    with pytest.raises(InputError, match=r"test=...\): 13 examples asked for; there are 12"):
+    with pytest.raises(InputError, match=r"test=...\): 13 examples asked for; at most the 12"):
         take(task, test=13)
 
 
@@ -75,7 +75,7 @@ def test_unknown_name() -> None:
 @pytest.mark.parametrize("option", ["size", "limit"])
 def test_bad_option(option: str) -> None:
     """A size or limit of zero is refused by name."""
-    with pytest.raises(InputError, match=rf"'shapes', {option}=...\): 0; needs a positive"):
+    with pytest.raises(InputError, match=rf"load_task\({option}=...\): 0; a whole number"):
         load_task("shapes", **{option: 0})
 
 
