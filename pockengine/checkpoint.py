@@ -84,7 +84,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
         metadata, first = _metadata(data)
         tensors = parse(data)
     except _UNPARSABLE as error:
-        raise unusable(path, f"it is truncated or no safetensors file ({error})") from error
+        told = f" ({error})" if isinstance(error, SafetensorError) else ""
+        raise unusable(path, f"it is truncated or no safetensors file{told}") from error
     if metadata.get("format") != FORMAT:
         raise unusable(path, "it is a safetensors file of something else")
     if metadata.get("version") != VERSION:
