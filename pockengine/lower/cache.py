@@ -3,8 +3,8 @@
 An entry is a file: a 64-byte header with the payload's SHA-256, then the payload, a blob of
 `pockengine.lower.blob` (host) or an object file (other targets). Entries are written under another
 name and renamed, so a reader sees all or nothing; what does not match its checksum is built anew.
-After a build, what was not used for longest goes where there is too much (``eviction``). Nothing here
-imports TVM.
+After a build, what was not used for longest goes where there is too much (``eviction``).
+Nothing here imports TVM.
 """
 
 from __future__ import annotations
