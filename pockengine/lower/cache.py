@@ -28,7 +28,7 @@ from typing import Any
 
 from pockengine.errors import BuildError
 from pockengine.lower.blob import LOAD_OFFSET
-from pockengine.lower.eviction import cache_limit, evict, touch
+from pockengine.lower.eviction import cache_limit, sweep, touch
 from pockengine.lower.progress import Progress
 
 ABI_VERSION = 1
@@ -153,7 +153,7 @@ def build_many(
         limit = cache_limit()
         count = min(_cores() if workers is None else workers, len(missing))
         _build_all(cache, missing, count, progress or _untold)
-        evict(cache.root, limit)
+        sweep(cache.root, limit)
     return paths
 
 

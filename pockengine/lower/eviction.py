@@ -18,6 +18,9 @@ DEFAULT_LIMIT_BYTES = 2 << 30
 IN_USE_SECONDS = 600.0
 """What was used more recently stays in any case: a process may be about to map it."""
 
+SWEEP_SECONDS = 300.0
+"""How often a process that builds kernels looks whether there are too many."""
+
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _POWERS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
@@ -48,6 +51,23 @@ def touch(path: Path) -> None:
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
 
+def occupied(status: os.stat_result) -> int:
+    """Bytes that a file takes on its disk, which small ones take more of than they hold."""
+    blocks: int | None = getattr(status, "st_blocks", None)
+    return status.st_size if blocks is None else blocks * 512
+
+
+def sweep(root: Path, limit_bytes: int) -> None:
+    """``evict``, unless this was done a moment ago: to look at all entries takes its time."""
+    mark = root / ".swept"
+    with contextlib.suppress(OSError):
+        if mark.stat().st_mtime > time.time() - SWEEP_SECONDS:
+            return
+    evict(root, limit_bytes)
+    with contextlib.suppress(OSError):
+        mark.touch()
+
+
 def evict(root: Path, limit_bytes: int) -> int:
     """Delete the entries used longest ago until the rest fits; processes that map one keep it.
 
@@ -76,4 +96,4 @@ def _entries(root: Path) -> Iterator[tuple[float, int, Path]]:
     for path in root.glob("*/*"):
         with contextlib.suppress(OSError):  # another process evicts too
             status = path.stat()
-            yield status.st_atime, status.st_size, path
+            yield status.st_atime, occupied(status), path

@@ -11,8 +11,10 @@ from tabulate import tabulate
 from pockengine.targets import TARGETS, Target
 
 if TYPE_CHECKING:
+    from pockengine.optimizer import Optimizer
     from pockengine.report.bench import Bench, Timing
     from pockengine.report.peaks import Peaks
+    from pockengine.report.storage import Stored
 
 _RATES = ("ms", "GFLOP/s", "GB/s", "share of peak")
 _RATE_FORMATS = (".4f", ".1f", ".1f", ".0%")
@@ -53,6 +55,16 @@ def _as_dict(target: Target) -> dict[str, Any]:
 def _memory(target: Target) -> str:
     parts = {"SRAM": target.sram_bytes, "flash": target.flash_bytes, "DRAM": target.dram_bytes}
     return ", ".join(f"{size >> 10} KiB {name}" for name, size in parts.items() if size)
+
+
+def optimizer_text(optimizer: Optimizer) -> str:
+    """An optimizer as it would be written, without what is left at its default."""
+    given = (
+        f"{field.name}={getattr(optimizer, field.name)!r}"
+        for field in fields(optimizer)
+        if getattr(optimizer, field.name) != field.default
+    )
+    return f"{type(optimizer).__name__}({', '.join(given)})"
 
 
 def bench_table(found: Bench, top: int | None = None) -> str:
@@ -106,3 +118,16 @@ def _copies(peaks: Peaks) -> str:
         for level, cache in enumerate(caches, start=2)
     ]
     return ", ".join([*parts, f"{beyond.bytes_per_s / 1e9:.1f} GB/s beyond"])
+
+
+def storage_table(parts: Sequence[Stored]) -> str:
+    """What the cache holds, by part."""
+    rows = [
+        (
+            *(part.name, part.files, f"{part.nbytes / 2**20:.1f}"),
+            "" if part.limit_bytes is None else f"{part.limit_bytes / 2**20:.0f}",
+            part.description,
+        )
+        for part in parts
+    ]
+    return tabulate(rows, headers=("part", "files", "MiB", "at most", "what"))

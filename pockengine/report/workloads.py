@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pockengine.errors import InputError
-from pockengine.frontend.losses import Loss
-from pockengine.optimizer import SGD, AdamW, Optimizer
+from pockengine.frontend.exported import load_exported
+from pockengine.frontend.losses import Loss, main_output
+from pockengine.frontend.modes import evaluating
+from pockengine.optimizer import SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop
+from pockengine.report.model_source import FORMS, call_source, is_exported, wrong_model
 from pockengine.scheme import Rule, Scheme
 from pockengine.tasks import mini_lm, mobilenet_v2
 
-OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": SGD(),
-    "momentum": SGD(momentum=0.9),
-    "adamw": AdamW(),
-}
+OPTIMIZERS: MappingProxyType[str, Optimizer] = MappingProxyType(
+    {
+        "sgd": SGD(),
+        "momentum": SGD(momentum=0.9),
+        "adam": Adam(),
+        "adamw": AdamW(),
+        "lion": Lion(),
+        "rmsprop": RMSprop(),
+        "adagrad": Adagrad(),
+    }
+)
 """What ``--optimizer`` takes."""
 
 _CLASSES = 10
 _SEED = 0
+_WORDS = 30522  # of BERT's vocabulary
+_FEATURES = 64
+_TEXT_INPUTS = ("input_ids", "attention_mask")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +58,23 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A model, and what its source says besides; None where it says nothing.
+
+    Args:
+        model: in the mode it is trained in.
+        batch: ``(inputs, targets)``; targets are None where only inputs are known.
+        loss: as ``compile`` takes it.
+        optimizer: what steps.
+    """
+
+    model: nn.Module
+    batch: tuple[Any, Any] | None = None
+    loss: Loss | None = None
+    optimizer: Optimizer | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
     """How large the batch of a built-in model is.
 
@@ -63,41 +89,93 @@ class Sizes:
     length: int = 128
 
 
-def find_workload(
-    name: str, sizes: Sizes | None = None, optimizer: Optimizer | None = None
-) -> Workload:
-    """The workload of a name.
+def find_model(
+    name: str, *, classes: int | None = None, features: int | None = None, pretrained: bool = False
+) -> Found:
+    """The model of a name.
 
     Args:
-        name: ``mobilenet_v2``, ``mini_lm`` or ``mlp``, with random weights; or
-            ``module:function`` or ``file.py:function``, whose function gives
-            ``(model, example_batch, loss)`` and, if it likes, an optimizer.
-        sizes: of a built-in model's batch.
-        optimizer: instead of the workload's own.
+        name: one of ``BUILT_IN``; ``module:function``, ``file.py:function`` or ``file.py``, whose
+            function gives a model, ``(model, example_batch, loss)`` or ``(model, example_batch,
+            loss, optimizer)``; or ``file.pt2``, which ``torch.export.save`` wrote.
+        classes: of a built-in model, or for a function that takes an argument of this name.
+        features: of one input of the built-in ``mlp``.
+        pretrained: whether a built-in model has its pretrained weights; else random ones.
 
     Raises:
         InputError: there is no such model, or its function does not give what it should.
+        PayloadError: pretrained weights cannot be had.
     """
     torch.manual_seed(_SEED)
     if name in BUILT_IN:
-        model, batch = BUILT_IN[name](sizes or Sizes())
-        chosen = optimizer or SGD(momentum=0.9)
-        return Workload(model=model, batch=batch, loss="cross_entropy", optimizer=chosen)
-    made = _function(name)()
+        made = BUILT_IN[name](classes or _CLASSES, features or _FEATURES, pretrained)
+        return Found(model=made.eval() if name != "mlp" else made)
+    if is_exported(name):
+        model, inputs = load_exported(name)
+        return Found(model=model, batch=None if inputs is None else (inputs, None))
+    if ":" not in name and not name.endswith(".py"):
+        raise wrong_model(name, "no such model", f"{', '.join(BUILT_IN)}, {FORMS}")
+    return _found(name, call_source(name, classes))
+
+
+def _found(name: str, made: Any) -> Found:
+    """What a function of the user's gave."""
+    if isinstance(made, nn.Module):
+        return Found(model=made)
     if not isinstance(made, tuple) or len(made) not in (3, 4) or not isinstance(made[0], nn.Module):
-        raise _wrong(
+        raise wrong_model(
             name,
             f"its function gives {_told(made)}",
-            "a tuple (model, example_batch, loss) or (model, example_batch, loss, optimizer)",
+            "a model, (model, example_batch, loss) or (model, example_batch, loss, optimizer)",
         )
-    own = made[3] if len(made) == 4 else SGD(momentum=0.9)
-    return Workload(model=made[0], batch=made[1], loss=made[2], optimizer=optimizer or own)
+    optimizer = made[3] if len(made) == 4 else None
+    return Found(model=made[0], batch=made[1], loss=made[2], optimizer=optimizer)
+
+
+def find_workload(
+    name: str,
+    sizes: Sizes | None = None,
+    optimizer: Optimizer | None = None,
+    loss: str | None = None,
+) -> Workload:
+    """The workload of a name, with the batch that its source gives.
+
+    Args:
+        name: as ``find_model``. Of an exported program the targets are made up: classes for an
+            output of two axes, else zeros.
+        sizes: of a built-in model's batch.
+        optimizer: instead of the workload's own.
+        loss: instead of the workload's own.
+
+    Raises:
+        InputError: there is no such model, or it comes without a batch.
+    """
+    found = find_model(name)
+    batch = found.batch
+    if name in BUILT_IN:
+        batch = _BATCHES[name](sizes or Sizes())
+    if batch is None:
+        raise wrong_model(
+            name,
+            "a model without an example batch",
+            "(model, example_batch, loss), or a command that takes --data",
+        )
+    own_loss = found.loss
+    if batch[1] is None and is_exported(name):
+        batch, own_loss = _with_targets(found.model, batch[0])
+    return Workload(
+        model=found.model,
+        batch=batch,
+        loss=loss or own_loss or "cross_entropy",
+        optimizer=optimizer or found.optimizer or SGD(momentum=0.9),
+    )
 
 
 def find_scheme(spec: str | None) -> Scheme | Rule | None:
     """The scheme of ``full``, ``bias_only``, ``bias_only:N``, ``last_blocks:N`` or a JSON file.
 
-    None stays None: what the model's ``requires_grad`` says.
+    None stays None: what the model's ``requires_grad`` says. ``lora:RANK:LAYER,LAYER`` adapts the
+    layers of these names, and updates the head.
 
     Raises:
         SchemeError: the file holds no scheme, or N is not positive.
@@ -112,85 +190,80 @@ def find_scheme(spec: str | None) -> Scheme | Rule | None:
         return Scheme.bias_only(int(count) if count else None)
     if kind == "last_blocks" and count.isdecimal():
         return Scheme.last_blocks(int(count))
+    rank, _, layers = count.partition(":")
+    if kind == "lora" and rank.isdecimal() and layers:
+        return Scheme.lora(int(rank), layers.split(","), head=True)
     if not Path(spec).is_file():
         raise InputError(
             where="--scheme",
             found=repr(spec),
-            needed="full, bias_only, bias_only:N, last_blocks:N or the path of a JSON file",
+            needed="full, bias_only, bias_only:N, last_blocks:N, lora:RANK:LAYER,LAYER or the "
+            "path of a JSON file",
             remedy="Write a file with pe.Scheme({...}).save(path)",
         )
     return Scheme.load(spec)
 
 
-def _mobilenet_v2(sizes: Sizes) -> tuple[nn.Module, tuple[Any, Any]]:
-    images = torch.randn(sizes.batch, 3, sizes.side, sizes.side)
-    return mobilenet_v2(1.0, _CLASSES).eval(), (images, _labels(sizes.batch))
+def _mobilenet_v2(classes: int, features: int, pretrained: bool) -> nn.Module:
+    del features
+    return mobilenet_v2(1.0, classes, pretrained=pretrained)
 
 
-def _mini_lm(sizes: Sizes) -> tuple[nn.Module, tuple[Any, Any]]:
-    shape = (sizes.batch, sizes.length)
-    inputs = {
-        "input_ids": torch.randint(0, 30522, shape),
-        "attention_mask": torch.ones(shape, dtype=torch.int64),
-    }
-    return mini_lm(_CLASSES).eval(), (inputs, _labels(sizes.batch))
+def _mini_lm(classes: int, features: int, pretrained: bool) -> nn.Module:
+    del features
+    return mini_lm(classes, pretrained=pretrained)
 
 
-def _mlp(sizes: Sizes) -> tuple[nn.Module, tuple[Any, Any]]:
-    model = nn.Sequential(
-        nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, _CLASSES)
+def _mlp(classes: int, features: int, pretrained: bool) -> nn.Module:
+    if pretrained:
+        raise wrong_model("mlp", "there are no pretrained weights of it", "--init random")
+    return nn.Sequential(
+        *(nn.Linear(features, 128), nn.ReLU()),
+        *(nn.Linear(128, 128), nn.ReLU()),
+        nn.Linear(128, classes),
     )
-    return model, (torch.randn(sizes.batch, 64), _labels(sizes.batch))
 
 
-def _labels(count: int) -> torch.Tensor:
+BUILT_IN: MappingProxyType[str, Callable[[int, int, bool], nn.Module]] = MappingProxyType(
+    {"mobilenet_v2": _mobilenet_v2, "mini_lm": _mini_lm, "mlp": _mlp}
+)
+"""Models by name, from the number of classes, of features, and whether they are pretrained."""
+
+
+def _images(sizes: Sizes) -> tuple[Any, Any]:
+    images = torch.randn(sizes.batch, 3, sizes.side, sizes.side)
+    return images, _labels(sizes.batch)
+
+
+def _texts(sizes: Sizes) -> tuple[Any, Any]:
+    shape = (sizes.batch, sizes.length)
+    ids = torch.randint(0, _WORDS, shape)
+    mask = torch.ones(shape, dtype=torch.int64)
+    return dict(zip(_TEXT_INPUTS, (ids, mask), strict=True)), _labels(sizes.batch)
+
+
+def _rows(sizes: Sizes) -> tuple[Any, Any]:
+    return torch.randn(sizes.batch, _FEATURES), _labels(sizes.batch)
+
+
+_BATCHES: MappingProxyType[str, Callable[[Sizes], tuple[Any, Any]]] = MappingProxyType(
+    {"mobilenet_v2": _images, "mini_lm": _texts, "mlp": _rows}
+)
+
+
+def _labels(count: int) -> Tensor:
     return torch.arange(count) % _CLASSES
 
 
-BUILT_IN: dict[str, Callable[[Sizes], tuple[nn.Module, tuple[Any, Any]]]] = {
-    "mobilenet_v2": _mobilenet_v2,
-    "mini_lm": _mini_lm,
-    "mlp": _mlp,
-}
-"""Models by name."""
-
-
-def _function(name: str) -> Callable[[], Any]:
-    place, _, attribute = name.rpartition(":")
-    if not place or not attribute:
-        known = ", ".join(BUILT_IN)
-        raise _wrong(name, "no such model", f"{known}, module:function or file.py:function")
-    module = _file(name, Path(place)) if place.endswith(".py") else _module(name, place)
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise _wrong(name, f"{place} has no function {attribute}", "a function without arguments")
-    found: Callable[[], Any] = function
-    return found
-
-
-def _module(name: str, place: str) -> ModuleType:
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        raise _wrong(name, str(error), "a module that Python finds from here") from error
-
-
-def _file(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise _wrong(name, f"there is no file {path}", "a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _with_targets(model: nn.Module, inputs: Any) -> tuple[tuple[Any, Any], Loss]:
+    """A batch with made-up targets, and the loss that goes with them."""
+    with evaluating(model), torch.no_grad():
+        output = model(**inputs) if isinstance(inputs, dict) else model(*inputs)
+    scores = main_output(output)
+    if scores.ndim == 2 and scores.shape[1] > 1:
+        return (inputs, torch.arange(scores.shape[0]) % scores.shape[1]), "cross_entropy"
+    return (inputs, torch.zeros_like(scores)), "mse"
 
 
 def _told(made: object) -> str:
     return f"a tuple of {len(made)}" if isinstance(made, tuple) else f"a {type(made).__name__}"
-
-
-def _wrong(name: str, found: str, needed: str) -> InputError:
-    return InputError(
-        where=f"model {name!r}", found=found, needed=needed, remedy="See `pockengine bench --help`"
-    )

@@ -14,7 +14,7 @@ import pytest
 
 from pockengine.errors import BuildError, InputError
 from pockengine.lower.cache import KernelCache, Request, build_many, emitters, kernel_key, load
-from pockengine.lower.eviction import DEFAULT_LIMIT_BYTES, IN_USE_SECONDS, cache_limit, evict
+from pockengine.lower.eviction import DEFAULT_LIMIT_BYTES, IN_USE_SECONDS, cache_limit, evict, occupied
 from pockengine.lower.features import host_target
 from pockengine.lower.progress import teller
 from pockengine.lower.tiles import tile_parameters
@@ -182,7 +182,7 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     for age, path in enumerate(paths):
         os.utime(path, (written + age, written))
     assert cache.get(keys[0]) is not None  # the oldest, used now
-    size = paths[0].stat().st_size
+    size = occupied(paths[0].stat())
     assert evict(tmp_path, 4 * size) == 0
     assert evict(tmp_path, 3 * size - 1) == 2 * size
     assert [path.exists() for path in paths] == [True, False, False, True]
@@ -199,6 +199,9 @@ def test_a_build_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("POCKENGINE_CACHE_BYTES", "100")
     build_many(cache, [Request(KEY, payload, ("new", str(tmp_path / "log")))])
     assert (old.exists(), cache.get(KEY)) == (False, b"new")
+    os.utime(cache.put("a" * 64, b"old"), (0, 0))
+    build_many(cache, [Request("b" * 64, payload, ("newer", str(tmp_path / "log")))])
+    assert old.exists()  # what was looked through a moment ago is not again
 
 
 @pytest.mark.parametrize(
