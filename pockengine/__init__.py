@@ -16,6 +16,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pockengine import schedules as schedules
     from pockengine.compile import compile as compile  # noqa: A004 - the product's name for it
+    from pockengine.fit.callbacks import BestCheckpoint as BestCheckpoint
+    from pockengine.fit.callbacks import Callback as Callback
+    from pockengine.fit.callbacks import EarlyStopping as EarlyStopping
+    from pockengine.fit.history import History as History
+    from pockengine.fit.interrupt import Interrupted as Interrupted
     from pockengine.frontend.shapes import Shape as Shape
     from pockengine.frontend.shapes import resized as resized
     from pockengine.heads import replace_head as replace_head
@@ -39,6 +44,9 @@ _HOME = {
     ),
     **dict.fromkeys(("Accumulate", "Clip"), "pockengine.modes"),
     **dict.fromkeys(("Shape", "resized"), "pockengine.frontend.shapes"),
+    **dict.fromkeys(("BestCheckpoint", "Callback", "EarlyStopping"), "pockengine.fit.callbacks"),
+    "History": "pockengine.fit.history",
+    "Interrupted": "pockengine.fit.interrupt",
     "Scheme": "pockengine.scheme",
     "Trainer": "pockengine.trainer",
     "replace_head": "pockengine.heads",
@@ -49,7 +57,12 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "BestCheckpoint",
+    "Callback",
     "Clip",
+    "EarlyStopping",
+    "History",
+    "Interrupted",
     "Lion",
     "ParamGroup",
     "RMSprop",

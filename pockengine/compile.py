@@ -9,7 +9,7 @@ import json
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch.fx import Graph
 from pockengine.adapters import adapter_scales
 from pockengine.frontend.capture import Batch, Captured, canonical_batch, capture
 from pockengine.frontend.check_model import check_model
-from pockengine.frontend.losses import Loss
+from pockengine.frontend.losses import Loss, LossKind, loss_kind
 from pockengine.frontend.recall import recall
 from pockengine.frontend.shapes import Shape, as_shape, check_alike, with_own_constants
 from pockengine.frontend.weighted import check_independent, weighted_batch, weighted_loss
@@ -32,6 +32,7 @@ from pockengine.ir.graph import (
     subgraph,
     type_of,
 )
+from pockengine.ir.text import parse, text
 from pockengine.ir.types import Role
 from pockengine.ir.verify import verify
 from pockengine.lower.features import host_target
@@ -122,10 +123,14 @@ def _choose_layout(graph: Graph, context: Context) -> Graph:
     return new
 
 
+def _alone(rewrite: Callable[[Graph], Graph]) -> Pass:
+    return lambda graph, _: rewrite(graph)
+
+
 # before constants have values: these say what the constants of a trainer are
-SYMBOLIC: tuple[tuple[str, Pass], ...] = (
-    ("fold_batch_norm", lambda graph, _: fold_batch_norm(graph)),
-    ("decompose_batch_norm", lambda graph, _: decompose_batch_norm(graph)),
+SYMBOLIC: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
+    ("fold_batch_norm", fold_batch_norm),
+    ("decompose_batch_norm", decompose_batch_norm),
 )
 GRADIENTS: tuple[tuple[str, Pass], ...] = (
     ("prune_backward", lambda graph, context: prune_backward(graph, context.updated)),
@@ -140,7 +145,7 @@ UPDATES: tuple[tuple[str, Pass], ...] = (
     ("track_average", lambda graph, context: track_average(graph, context.modes.ema)),
 )
 PASSES: tuple[tuple[str, Pass], ...] = (
-    *SYMBOLIC,
+    *((name, _alone(rewrite)) for name, rewrite in SYMBOLIC),
     ("fold_constants", _fold_constants),
     ("simplify", lambda graph, _: simplify(graph)),
     ("split_concatenations", lambda graph, _: split_concatenations(graph)),
@@ -172,6 +177,7 @@ class Prepared:
         names: the model's ``state_dict()`` names -> canonical names.
         dtypes: of the model's tensors, by canonical name.
         adapters: the scale of each adapted layer, by name.
+        loss: what the loss says about outputs and targets.
     """
 
     target: Target
@@ -187,6 +193,7 @@ class Prepared:
     names: Mapping[str, str]
     dtypes: Mapping[str, torch.dtype]
     adapters: Mapping[str, float]
+    loss: LossKind
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -318,6 +325,7 @@ def prepare(  # noqa: PLR0913 - as compile
     declared = [Shape(example_batch), *map(as_shape, shapes)]
     for each in declared:
         check_model(model, canonical_batch(each.batch), weights is not None)
+    kind = loss_kind(loss)
     wanted = Scheme.from_requires_grad(model) if scheme is None else scheme
     model = wanted.prepared(model)
     chosen = wanted.resolve(model)
@@ -373,6 +381,7 @@ def prepare(  # noqa: PLR0913 - as compile
         names={name: captured.aliases.get(name, name) for name in model.state_dict()},
         dtypes=dtypes,
         adapters=adapter_scales(model),
+        loss=kind,
     )
 
 
@@ -403,6 +412,7 @@ def link(prepared: Prepared, progress: Progress | None = None) -> Program:
         partial=prepared.partial,
         names=prepared.names,
         adapters=prepared.adapters,
+        loss=prepared.loss,
         dtypes=prepared.dtypes,
         fold=prepared.fold,
         initial=_initial(prepared),
@@ -514,7 +524,8 @@ class _Folder:
     """Gives the const region's contents for the model's tensors.
 
     The passes have evaluated them once already, for the tensors that were captured; that is handed
-    out once and then forgotten, so that a trainer does not keep the model's tensors twice.
+    out once and then forgotten, so that a trainer does not keep the model's tensors twice. Pickling
+    writes the graphs as text.
 
     Args:
         starts: each entry point's graph ahead of ``PASSES``.
@@ -526,7 +537,15 @@ class _Folder:
         self._wanted = frozenset(context.orders)
         self._captured: Mapping[str, Tensor] | None = context.tensors
         self._constants: Mapping[str, Tensor] = context.constants
-        self._context = replace(context, tensors={}, constants={})
+
+    def __getstate__(self) -> dict[str, Any]:
+        starts = {name: text(graph) for name, graph in self._starts.items()}
+        return {"starts": starts, "wanted": self._wanted}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self._starts = {name: parse(source) for name, source in state["starts"].items()}
+        self._wanted = state["wanted"]
+        self._captured, self._constants = None, {}
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Contents by name, from tensors by canonical name."""
@@ -541,7 +560,7 @@ class _Folder:
         for start in self._starts.values():
             graph = start
             for _, rewrite in SYMBOLIC:
-                graph = rewrite(graph, self._context)
+                graph = rewrite(graph)
             found.update(fold_constants(graph, tensors)[1])
         return found
 

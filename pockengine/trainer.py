@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -17,6 +18,13 @@ from pockengine.adapters import merged
 from pockengine.checkpoint import fingerprint, read_checkpoint, write_checkpoint
 from pockengine.checks import is_whole
 from pockengine.errors import CheckpointError, InputError, TrainError
+from pockengine.fit.callbacks import AnyCallback
+from pockengine.fit.history import History
+from pockengine.fit.loop import Settings
+from pockengine.fit.loop import fit as run_fit
+from pockengine.fit.measure import metrics as measure_metrics
+from pockengine.fit.metrics import Metric
+from pockengine.frontend.losses import LossKind
 from pockengine.ir.draws import SEED
 from pockengine.ir.types import Region
 from pockengine.lower.cache import load as load_kernel
@@ -32,6 +40,7 @@ from pockengine.runtime.regions import Regions
 from pockengine.runtime.shapes import Bound, bind, shaped
 from pockengine.runtime.signature import Signature, has_tensors
 from pockengine.runtime.threads import default_threads
+from pockengine.schedules import Schedule
 from pockengine.targets import Target
 from pockengine.weights import StoredWeights
 
@@ -55,6 +64,7 @@ class Program:
         modes: what a step does besides updating.
         identity: what a checkpoint has to agree with besides the frozen values, as text by name.
         adapters: the scale of each layer's low-rank adapter, by the layer's name.
+        loss: what its loss says about outputs and targets.
     """
 
     target: Target
@@ -70,6 +80,7 @@ class Program:
     modes: Modes
     identity: Mapping[str, str]
     adapters: Mapping[str, float] = field(default_factory=dict)
+    loss: LossKind = field(default_factory=LossKind)
 
     @property
     def signature(self) -> Signature:
@@ -113,6 +124,38 @@ class Trainer:
         self._model_fingerprint: str | None = None
         self.threads = _checked_threads(threads)
         self._engine = self._open() if program.target.llvm is None else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy in this or another process on this machine needs: the kernels are cached."""
+        if self._engine is not None and self._engine.torn:
+            raise TrainError(
+                where="copying the trainer",
+                found="a step failed between updates",
+                needed="whole parameters",
+                remedy="Load a checkpoint",
+            )
+        return {
+            "program": self._program,
+            "regions": self._regions.arrays[:-1],  # nothing in the arena outlasts a step
+            "kept": self._kept,
+            "fingerprint": self._model_fingerprint,
+            "threads": self.threads,
+        }
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Become a trainer of one's own, open, with the same contents."""
+        program: Program = state["program"]
+        self._program = program
+        self._regions = Regions(program.plan, program.descriptor.region_alignment)
+        for array, contents in zip(self._regions.arrays, state["regions"], strict=False):
+            array[:] = contents
+        self._kept = dict(state["kept"])
+        self._model_fingerprint = state["fingerprint"]
+        self.threads = state["threads"]
+        self._engine = self._open() if program.target.llvm is None else None
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return copy.copy(self)  # the program never changes; the rest is copied
 
     def _changing(self, tensors: Container[str]) -> list[str]:
         """The model's tensors, of these, that a step may write: parameters and buffers."""
@@ -227,6 +270,103 @@ class Trainer:
         bound = self._bound(inputs, (targets,))
         loss, *outputs = self.engine.run(self._entry("evaluate", ema, bound.shape), bound.arrays)
         return float(loss[0]), self._structured(outputs, inputs, bound)
+
+    def fit(  # noqa: PLR0913 - each a decision of its own
+        self,
+        train: Any,
+        *,
+        validation: Any = None,
+        epochs: int = 1,
+        lr: float | Schedule = 1e-3,
+        batch_size: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        metrics: Sequence[Metric] | None = None,
+        callbacks: Sequence[AnyCallback] = (),
+        checkpoint: str | Path | None = None,
+        save_every: int | None = None,
+        resume: bool = True,
+        progress: bool | None = None,
+    ) -> History:
+        """Train for some epochs.
+
+        Data are whole arrays (a tuple ``(inputs, targets)`` that nests like the example batch, or a
+        dict of columns), a PyTorch ``Dataset`` or a Hugging Face ``Dataset``, of which batches are
+        cut; or batches: a ``DataLoader``, a list or whatever else can be iterated once an epoch.
+        A batch is ``(inputs, targets)`` or a dict of columns. Columns go by the model's argument
+        names; targets are called ``labels``, ``label``, ``targets``, ``target`` or ``y``.
+
+        A smaller last batch is padded by a trainer compiled with ``partial=True``, else left out
+        with a warning. With ``accumulate``, what is pending at the end of an epoch is applied.
+
+        Args:
+            train: data.
+            validation: data for metrics after each epoch.
+            epochs: how many in all, those before a resumption included.
+            lr: the learning rate, or a schedule: a function of the step, counted from 0.
+            batch_size: of what is cut; None for that of the example batch.
+            shuffle: cut in another order in each epoch; the loader decides on its batches' order.
+            seed: of that order, and of all that data sets draw from the global generators.
+            metrics: of validation: "loss", "accuracy", "f1" (macro), "f1_micro", "perplexity",
+                "confusion_matrix", or callables (outputs, targets) -> float. None for the loss, and
+                the accuracy where the outputs are class scores.
+            callbacks: ``EarlyStopping``, ``BestCheckpoint``, other ``Callback`` objects, or
+                functions of a ``Status``, called after each step; to return True ends the run.
+            checkpoint: a file that is written after each epoch, every ``save_every`` steps and on
+                Ctrl-C. If it is there, the run goes on from it, bit by bit as if never interrupted.
+            save_every: steps.
+            resume: False to begin anew and overwrite the checkpoint.
+            progress: a bar on stderr; None if that is a terminal or a notebook.
+
+        Returns:
+            A row for each epoch.
+
+        Raises:
+            InputError: an argument or a batch does not fit, by its number.
+            TrainError: the loss is not finite, or the trainer is torn.
+            CheckpointError: the checkpoint cannot be written, or is of another run.
+            Interrupted: a ``KeyboardInterrupt``: Ctrl-C, after the step under way was finished and
+                saved. A second Ctrl-C does not wait.
+        """
+        settings = Settings(
+            epochs=epochs,
+            lr=lr,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            metrics=metrics,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            save_every=save_every,
+            resume=resume,
+            progress=progress,
+        )
+        return run_fit(self, train, validation, settings)
+
+    def metrics(
+        self,
+        data: Any,
+        *,
+        metrics: Sequence[Metric] | None = None,
+        batch_size: int | None = None,
+        ema: bool = False,
+    ) -> dict[str, Any]:
+        """Metrics of a data set by the formulas of scikit-learn; nothing is changed.
+
+        Args:
+            data: as ``fit``.
+            metrics: as ``fit``. The loss is the mean of the batches', weighted by samples.
+            batch_size: as ``fit``.
+            ema: by the averaged parameters, of a trainer compiled with ``ema``.
+
+        Returns:
+            Numbers by name. A confusion matrix is an array, (C, C): rows are true, columns
+            predicted; (C, 2, 2) where a sample has several labels.
+
+        Raises:
+            InputError: an argument or a batch does not fit, or the outputs are no class scores.
+        """
+        return measure_metrics(self, data, metrics=metrics, batch_size=batch_size, ema=ema)
 
     def _bound(self, inputs: Any, targets: tuple[Any] | None) -> Bound:
         program = self._program
@@ -352,17 +492,30 @@ class Trainer:
                 raise _bad_state(f"{name} differs from {used}, which it is tied to")
         return found
 
-    def save(self, path: str | Path) -> None:
+    def save(
+        self, path: str | Path, *, delta: bool = False, extra: Mapping[str, str] | None = None
+    ) -> None:
         """Write the updated parameters and the optimizer's state, whole or not at all.
+
+        Args:
+            path: the file.
+            delta: is always so.
+            extra: what ``load`` gives back.
 
         Raises:
             CheckpointError: the file cannot be written.
         """
+        del delta
         names = self._regions.names(Region.PARAM, Region.STATE)
-        write_checkpoint(path, {name: self._regions.read(name) for name in names}, self._identity())
+        told = {f"extra.{name}": text for name, text in (extra or {}).items()}
+        tensors = {name: self._regions.read(name) for name in names}
+        write_checkpoint(path, tensors, {**self._identity(), **told})
 
-    def load(self, path: str | Path) -> None:
+    def load(self, path: str | Path) -> dict[str, str]:
         """Take over what ``save`` wrote.
+
+        Returns:
+            Its ``extra``.
 
         Raises:
             CheckpointError: the file is corrupt or truncated, or belongs to another model, scheme
@@ -381,6 +534,8 @@ class Trainer:
                 raise _foreign(path, f"its {name} has another shape")
         self._regions.write(tensors)
         self._clear_torn()
+        head = "extra."
+        return {k.removeprefix(head): v for k, v in metadata.items() if k.startswith(head)}
 
     def _clear_torn(self) -> None:
         if self._engine is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from pockengine.errors import CaptureError
@@ -106,6 +106,27 @@ def loss_function(loss: Loss) -> _Function:
         needed=f"one of {', '.join(LOSSES)}, {MODEL}, or a callable loss(output, target) -> scalar",
         remedy="Give a name from the list or a callable such as torch.nn.CrossEntropyLoss()",
     )
+
+
+class LossKind(NamedTuple):
+    """What a loss says about outputs and targets, for metrics.
+
+    Args:
+        name: of a loss by name, or of the class of a module; "" for any other callable.
+        ignore: the label that does not count.
+    """
+
+    name: str = ""
+    ignore: int = -100
+
+
+def loss_kind(loss: Loss) -> LossKind:
+    """The kind of a loss."""
+    if isinstance(loss, str):
+        return LossKind(loss)
+    if isinstance(loss, nn.Module):
+        return LossKind(type(loss).__name__, int(getattr(loss, "ignore_index", -100)))
+    return LossKind()
 
 
 def own_loss(output: Any) -> tuple[Tensor, Any]:

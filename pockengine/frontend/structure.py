@@ -19,6 +19,9 @@ class _Slot:
     def __repr__(self) -> str:
         return "tensor"
 
+    def __reduce__(self) -> str:
+        return "TENSOR"  # there is one, copied or pickled
+
 
 TENSOR: Final = _Slot()
 
@@ -34,6 +37,10 @@ class Structure:
 
     spec: pytree.TreeSpec
     leaves: tuple[object, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without PyTorch's class of a leaf, which warns when it is unpickled."""
+        return _structure, (_told(self.spec), self.leaves)
 
     @property
     def tensors(self) -> int:
@@ -55,6 +62,23 @@ class Structure:
             yield prefix
         else:
             yield from (f"{prefix}.{place}" for place in range(self.tensors))
+
+
+def _told(spec: pytree.TreeSpec) -> tuple[Any, ...] | None:
+    if spec.is_leaf():
+        return None
+    return spec.type, spec.context, tuple(_told(child) for child in spec.children())
+
+
+def _spec(told: tuple[Any, ...] | None) -> pytree.TreeSpec:
+    if told is None:
+        return pytree.treespec_leaf()
+    kind, context, children = told
+    return pytree.TreeSpec(kind, context, [_spec(child) for child in children])
+
+
+def _structure(told: tuple[Any, ...] | None, leaves: tuple[object, ...]) -> Structure:
+    return Structure(_spec(told), leaves)
 
 
 def flatten(tree: Any) -> tuple[list[Tensor], Structure]:

@@ -61,6 +61,36 @@ def bind(
     raise _undeclared(shapes, given, partial)
 
 
+def fewer_samples(
+    shapes: Sequence[Signature], inputs: Any, targets: tuple[Any], *, weighted: bool
+) -> int:
+    """How many samples a batch has that is like a declared one but smaller; else 0.
+
+    Args:
+        shapes: what the trainer was compiled for.
+        inputs: of the model.
+        targets: of the loss, in a tuple.
+        weighted: the last target is a weight for each sample, which is not passed.
+
+    Raises:
+        InputError: another structure.
+    """
+    leaves = shapes[0].leaves(inputs, targets, weighted=weighted)
+    given = {name: _shape(leaf) for name, leaf in leaves.items()}
+    return max(_fewer(signature, given) for signature in shapes)
+
+
+def _fewer(signature: Signature, given: dict[str, tuple[int, ...]]) -> int:
+    wanted = {name: signature.types[name].shape for name in given}
+    pairs = {(given[n][0], wanted[n][0]) for n in given if given[n] and wanted[n]}
+    differing = [pair for pair in pairs if pair[0] != pair[1]]
+    if len(differing) != 1 or differing[0][0] > differing[0][1] or (differing[0][1],) * 2 in pairs:
+        return 0
+    less, full = differing[0]
+    cut = {n: (less, *s[1:]) if s[:1] == (full,) else s for n, s in wanted.items()}
+    return less if cut == given else 0
+
+
 def shaped(entry: str, shape: int) -> str:
     """The name of an entry point for a shape."""
     return f"{entry}.{shape}" if shape else entry

@@ -76,6 +76,12 @@ class Target:
         if self.llvm is not None:
             object.__setattr__(self, "llvm", MappingProxyType(dict(self.llvm)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As its fields: read-only mappings cannot be pickled."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain = {n: dict(v) if isinstance(v, Mapping) else v for n, v in values.items()}
+        return _target, (plain,)
+
     @property
     def numbers(self) -> dict[str, float | None]:
         """All numeric fields by name."""
@@ -85,3 +91,7 @@ class Target:
     def working_bytes(self) -> int | None:
         """The memory that arena, parameters and state share."""
         return self.dram_bytes if self.sram_bytes is None else self.sram_bytes
+
+
+def _target(values: Mapping[str, Any]) -> Target:
+    return Target(**values)

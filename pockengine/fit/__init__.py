@@ -1,0 +1,1 @@
+"""The loop around a trainer's step: data, metrics, callbacks, history, stopping and resuming."""
