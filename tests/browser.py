@@ -51,9 +51,7 @@ class Browser:
         self.complaints: list[str] = []
         targets = self.call("Target.getTargets")["targetInfos"]
         page = next(target for target in targets if target["type"] == "page")
-        attached = self.call(
-            "Target.attachToTarget", targetId=page["targetId"], flatten=True
-        )
+        attached = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")

@@ -1,6 +1,6 @@
 """The command line: `pockengine COMMAND`, one module per group of commands.
 
-Exit codes: 0 done; 1 a check failed (`doctor` found something missing); 2 a mistake of the caller's,
+Exit codes: 0 done; 1 a check failed (`doctor` found something missing); 2 a mistake of the user's,
 told in one line; 130 interrupted by Ctrl-C. What a command needs is imported when it runs, so that
 ``--help`` is quick: the modules here import click alone at the top.
 """
@@ -13,6 +13,7 @@ from importlib import import_module
 
 import click
 
+from pockengine.cli.options import documented
 from pockengine.errors import PockEngineError
 
 USAGE = 2
@@ -57,8 +58,9 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pockengine")
+@documented
 def commands() -> None:
-    """Compile PyTorch models into small native trainers, train them, and look at what came of it.
+    r"""Compile PyTorch models into small native trainers, train them, and look at what came of it.
 
     \b
     Start with:
@@ -81,8 +83,8 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        click.echo(f"Interrupted. {error.__cause__ or ''}".rstrip(), err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,10 +10,10 @@ import click
 
 from pockengine.cli.options import (
     as_json,
+    documented,
     of_model,
     target_option,
     threads_option,
-    with_model_help,
     workload_of,
 )
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     help="Folder for a trainer of another machine: library, data, C sources, example, README.",
 )
 @as_json
-@with_model_help
+@documented
 def compile_command(
     *,
     output: Path | None,
@@ -44,7 +44,7 @@ def compile_command(
     partial: bool,
     **options: Any,
 ) -> None:
-    """Compile MODEL into a trainer, and tell what it takes.
+    r"""Compile MODEL into a trainer, and tell what it takes.
 
     \b
     pockengine compile mobilenet_v2 --scheme last_blocks:3 --batch 4

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import click
 
+from pockengine.cli.options import documented
+
 
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@documented
 def completion_command(shell: str) -> None:
-    """Print the script that completes commands, options, models and targets in SHELL.
+    r"""Print the script that completes commands, options, models and targets in SHELL.
 
     \b
     For this session:        eval "$(pockengine completion bash)"

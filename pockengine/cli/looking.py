@@ -11,11 +11,11 @@ import click
 from pockengine.cli.options import (
     as_json,
     complete_model,
+    documented,
     of_model,
     sized,
     target_option,
     threads_option,
-    with_model_help,
     workload_of,
 )
 
@@ -32,7 +32,7 @@ _ENTRIES = click.Choice(["step", "predict", "evaluate"])
 @click.option("--top", type=click.IntRange(min=0), help="Show only the slowest so many kernels.")
 @click.option("--torch", "eager", is_flag=True, help="Time PyTorch's eager step too, in turns.")
 @as_json
-@with_model_help
+@documented
 def bench_command(
     *,
     threads: int | None,
@@ -43,7 +43,7 @@ def bench_command(
     scheme: str | None,
     **model: Any,
 ) -> None:
-    """Time every kernel of MODEL's step in place.
+    r"""Time every kernel of MODEL's step in place.
 
     \b
     pockengine bench mlp
@@ -77,7 +77,7 @@ def bench_command(
 @click.option("--capacity", type=click.IntRange(min=0), help="Bytes the arena of --buffers has.")
 @click.option("--top", default=10, show_default=True, type=click.IntRange(min=0))
 @as_json
-@with_model_help
+@documented
 def plan_command(
     *,
     buffers: Path | None,
@@ -86,7 +86,7 @@ def plan_command(
     model: str | None,
     **options: Any,
 ) -> None:
-    """The memory plan of MODEL: bytes by region and entry point, and the largest values.
+    r"""The memory plan of MODEL: bytes by region and entry point, and the largest values.
 
     \b
     pockengine plan mobilenet_v2 --scheme last_blocks:3 --batch 4
@@ -131,7 +131,7 @@ def plan_command(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write a page with layers, kernels and memory map to this file.",
 )
-@with_model_help
+@documented
 def inspect_command(
     *,
     entry: str,
@@ -141,7 +141,7 @@ def inspect_command(
     html: Path | None,
     **options: Any,
 ) -> None:
-    """Show what the passes make of MODEL, its kernels and its memory plan.
+    r"""Show what the passes make of MODEL, its kernels and its memory plan.
 
     \b
     pockengine inspect mobilenet_v2 --scheme last_blocks:3 --html mobilenet.html

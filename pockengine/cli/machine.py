@@ -7,15 +7,16 @@ from dataclasses import asdict
 
 import click
 
-from pockengine.cli.options import as_json
+from pockengine.cli.options import as_json, documented
 
 _PARTS = ("kernels", "runtime", "payloads", "zig", "other")
 
 
 @click.command("targets")
 @as_json
+@documented
 def targets_command(*, as_json: bool) -> None:
-    """List the machines that trainers are compiled for, with the source of each number.
+    r"""List the machines that trainers are compiled for, with the source of each number.
 
     \b
     pockengine targets
@@ -30,8 +31,9 @@ def targets_command(*, as_json: bool) -> None:
 @click.option("--quick", is_flag=True, help="Without compiling a small trainer.")
 @as_json
 @click.pass_context
+@documented
 def doctor_command(ctx: click.Context, *, quick: bool, as_json: bool) -> None:
-    """Tell what works on this machine and what is missing, with a remedy for each.
+    r"""Tell what works on this machine and what is missing, with a remedy for each.
 
     \b
     pockengine doctor
@@ -54,8 +56,9 @@ def doctor_command(ctx: click.Context, *, quick: bool, as_json: bool) -> None:
 @click.command("cache")
 @click.option("--clear", type=click.Choice([*_PARTS, "all"]), help="Delete this part.")
 @as_json
+@documented
 def cache_command(*, clear: str | None, as_json: bool) -> None:
-    """Show what the cache folder holds, or delete a part of it.
+    r"""Show what the cache folder holds, or delete a part of it.
 
     \b
     pockengine cache

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-MODELS = ("mobilenet_v2", "mini_lm", "mlp")
+MODELS = ("mobilenet_v2", "mini_lm", "mlp", "small_cnn", "small_encoder")
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "lion", "rmsprop", "adagrad")
 LOSSES = (
     *("cross_entropy", "mse", "l1", "smooth_l1", "bce_with_logits"),
@@ -27,10 +27,11 @@ TASKS = (
     *("bbc-news", "phrases"),
 )
 
-MODEL_HELP = """MODEL is one of
+MODEL_HELP = r"""MODEL is one of
 
     \b
-      mobilenet_v2, mini_lm, mlp   built in
+      mobilenet_v2, mini_lm        built in, with pretrained weights
+      mlp, small_cnn, small_encoder
       file.py                      its function `workload`, `model`, `make_model`,
                                    ... or the only one that it defines
       file.py:function             a function of a file
@@ -38,13 +39,15 @@ MODEL_HELP = """MODEL is one of
       file.pt2                     saved by torch.export.save
 
     A function gives a model, (model, example_batch, loss) or (model, example_batch, loss,
-    optimizer). One with the argument `classes` is called with the data's number of classes."""
+    optimizer). Its arguments `classes`, `vocabulary` and `features`, where it has them, are told by
+    the data: how many classes, how many tokens, how many numbers an example has."""
 
 
-def with_model_help(command: Command) -> Command:
-    """Say in a command's help what MODEL may be."""
+def documented(command: Command) -> Command:
+    r"""Make a docstring a help text: of ``{MODEL}`` what that may be, of ``\b`` lines kept apart."""
     assert command.__doc__
-    command.__doc__ = command.__doc__.replace("{MODEL}", MODEL_HELP)
+    text = command.__doc__.replace("{MODEL}", MODEL_HELP)
+    command.__doc__ = text.replace("\\b\n", "\b\n")
     return command
 
 
@@ -166,7 +169,7 @@ def workload_of(
 ) -> Workload:
     """The workload that ``of_model`` describes, but for its scheme."""
     from pockengine.report.workloads import (  # noqa: PLC0415
-        OPTIMIZERS as FOUND,  # noqa: N811
+        OPTIMIZERS as FOUND,
     )
     from pockengine.report.workloads import Sizes, find_workload  # noqa: PLC0415
 

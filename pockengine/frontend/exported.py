@@ -49,9 +49,9 @@ class _Code:
 class ExportedModel(nn.Module):
     """The tensors of an exported program under their names, and its graph in train and eval mode.
 
-    What ``ExportedProgram.module()`` gives keeps the mode of the export and refuses ``eval()``. Here
-    batch normalization, dropout and the like follow the module's mode, which is at first that of
-    the export: train mode if any of them was.
+    What ``ExportedProgram.module()`` gives keeps the mode of the export and refuses ``eval()``.
+    Here batch normalization, dropout and the like follow the module's mode, which is at first that
+    of the export: train mode if any of them was.
 
     Args:
         program: of ``torch.export.export`` or ``torch.export.load``; nothing of it is changed.

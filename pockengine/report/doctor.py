@@ -102,7 +102,10 @@ def _guarded(part: Callable[[], Iterator[Check]]) -> list[Check]:
 
 def _failed(part: Callable[[], Iterator[Check]], found: str, remedy: str) -> Check:
     return Check(
-        name=part.__name__.strip("_"), ok=False, needed=True, found=" ".join(found.split()),
+        name=part.__name__.strip("_"),
+        ok=False,
+        needed=True,
+        found=" ".join(found.split()),
         remedy=remedy,
     )
 

@@ -80,10 +80,10 @@ def manifest_table(found: dict[str, Any]) -> str:
         (name, each["kernel_calls"], f"{each['arena_bytes'] / 1024:.1f}")
         for name, each in found["entries"].items()
     ]
+    updated = f"{found['optimizer']} updates {len(found['scheme'])} tensors"
     return "\n\n".join(
         (
-            f"{found['model']} for {found['target']}: {len(found['scheme'])} tensors are updated "
-            f"by {found['optimizer']}",
+            f"{found['model']} for {found['target']}: {updated}",
             tabulate(rows, headers=("part", "KiB")),
             tabulate(entries, headers=("entry point", "kernel calls", "arena KiB")),
         )

@@ -1,4 +1,4 @@
-"""Where a model on the command line comes from: a function of the user's, or an exported program."""
+"""Where the command line's models come from: a function of the user's, or an exported program."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -17,6 +17,10 @@ from pockengine.errors import InputError, PockEngineError
 OBVIOUS = ("workload", "model", "make_model", "create_model", "get_model", "build_model")
 """Functions that a Python file is asked for, in this order, where none is named."""
 
+TOLD = ("classes", "vocabulary", "features")
+"""Arguments that a function may have: classes of the targets, tokens of the texts' vocabulary,
+numbers of an example."""
+
 FORMS = "module:function, file.py:function, file.py or file.pt2"
 
 
@@ -25,29 +29,33 @@ def is_exported(name: str) -> bool:
     return name.endswith(".pt2")
 
 
-def call_source(name: str, classes: int | None) -> Any:
+def call_source(name: str, given: Mapping[str, int]) -> Any:
     """What the function of a name gives.
 
     Args:
         name: ``module:function``, ``file.py:function``, or ``file.py`` for one of ``OBVIOUS`` or
             the file's only function. Modules are found from the current folder too.
-        classes: passed to a function with an argument of that name; None leaves it out.
+        given: what data tell, such as the number of ``classes``; passed to a function with
+            arguments of these names.
 
     Raises:
         InputError: there is no such function, it needs other arguments, or the user's code fails.
     """
     function = _function(name)
     try:
-        known = inspect.signature(function).parameters
+        known = dict(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # of a builtin
         known = {}
-    keywords = {"classes": classes} if classes is not None and "classes" in known else {}
-    needed = [each.name for each in known.values() if _is_needed(each) and each.name not in keywords]
+    keywords = {key: value for key, value in given.items() if key in known}
+    needed = [
+        each.name for each in known.values() if _is_needed(each) and each.name not in keywords
+    ]
     if needed:
-        found = f"its function needs {', '.join(needed)}"
-        if needed == ["classes"]:
-            raise wrong_model(name, found, "data that tell how many classes there are")
-        raise wrong_model(name, found, "a function without arguments, or with classes alone")
+        raise wrong_model(
+            name,
+            f"its function needs {', '.join(needed)}",
+            f"a function without arguments, or with those that data tell: {', '.join(TOLD)}",
+        )
     try:
         return function(**keywords)
     except PockEngineError:

@@ -11,7 +11,6 @@ from pockengine.ir.graph import name_of, role_of
 from pockengine.ir.types import Role
 from pockengine.lower.kernel import Kernel
 
-
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 

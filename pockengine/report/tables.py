@@ -131,3 +131,30 @@ def storage_table(parts: Sequence[Stored]) -> str:
         for part in parts
     ]
     return tabulate(rows, headers=("part", "files", "MiB", "at most", "what"))
+
+
+def metrics_table(found: Mapping[str, Any]) -> str:
+    """The metrics of a data set; a confusion matrix with its classes."""
+    rows = [
+        (name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        for name, value in found.items()
+        if isinstance(value, (int, float))
+    ]
+    parts = [tabulate(rows, tablefmt="plain", disable_numparse=True)]
+    matrix, classes = found.get("confusion_matrix"), found["classes"]
+    if matrix:
+        lines = [(name, *counts) for name, counts in zip(classes, matrix, strict=True)]
+        parts.append("Rows are true, columns predicted:\n" + tabulate(lines, ("", *classes)))
+    return "\n\n".join(parts)
+
+
+def predictions_table(found: Sequence[Mapping[str, Any]]) -> str:
+    """Predictions, one a line and class."""
+    rows = [
+        (each["input"], *(one["class"], one["score"]))
+        for each in found
+        for one in each.get("classes", ())
+    ]
+    if rows:
+        return tabulate(rows, ("input", "class", "score"), floatfmt=".3f", disable_numparse=[0, 1])
+    return tabulate([(each["input"], str(each["output"])) for each in found], ("input", "output"))

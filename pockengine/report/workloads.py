@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from pockengine.frontend.modes import evaluating
 from pockengine.optimizer import SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop
 from pockengine.report.model_source import FORMS, call_source, is_exported, wrong_model
 from pockengine.scheme import Rule, Scheme
-from pockengine.tasks import mini_lm, mobilenet_v2
+from pockengine.tasks import mini_lm, mobilenet_v2, small_cnn, small_encoder
 
 OPTIMIZERS: MappingProxyType[str, Optimizer] = MappingProxyType(
     {
@@ -37,6 +37,7 @@ _CLASSES = 10
 _SEED = 0
 _WORDS = 30522  # of BERT's vocabulary
 _FEATURES = 64
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 _TEXT_INPUTS = ("input_ids", "attention_mask")
 
 
@@ -90,7 +91,7 @@ class Sizes:
 
 
 def find_model(
-    name: str, *, classes: int | None = None, features: int | None = None, pretrained: bool = False
+    name: str, given: Mapping[str, int] = _NOTHING, *, pretrained: bool = False
 ) -> Found:
     """The model of a name.
 
@@ -98,8 +99,8 @@ def find_model(
         name: one of ``BUILT_IN``; ``module:function``, ``file.py:function`` or ``file.py``, whose
             function gives a model, ``(model, example_batch, loss)`` or ``(model, example_batch,
             loss, optimizer)``; or ``file.pt2``, which ``torch.export.save`` wrote.
-        classes: of a built-in model, or for a function that takes an argument of this name.
-        features: of one input of the built-in ``mlp``.
+        given: what data tell: ``classes``, ``vocabulary`` (tokens) and ``features`` (numbers of an
+            example). Functions that take arguments of these names are called with them.
         pretrained: whether a built-in model has its pretrained weights; else random ones.
 
     Raises:
@@ -108,14 +109,15 @@ def find_model(
     """
     torch.manual_seed(_SEED)
     if name in BUILT_IN:
-        made = BUILT_IN[name](classes or _CLASSES, features or _FEATURES, pretrained)
-        return Found(model=made.eval() if name != "mlp" else made)
+        if pretrained and name not in PRETRAINED:
+            raise wrong_model(name, "there are no pretrained weights of it", "--init random")
+        return Found(model=BUILT_IN[name](given, pretrained))
     if is_exported(name):
         model, inputs = load_exported(name)
         return Found(model=model, batch=None if inputs is None else (inputs, None))
     if ":" not in name and not name.endswith(".py"):
         raise wrong_model(name, "no such model", f"{', '.join(BUILT_IN)}, {FORMS}")
-    return _found(name, call_source(name, classes))
+    return _found(name, call_source(name, given))
 
 
 def _found(name: str, made: Any) -> Found:
@@ -204,30 +206,46 @@ def find_scheme(spec: str | None) -> Scheme | Rule | None:
     return Scheme.load(spec)
 
 
-def _mobilenet_v2(classes: int, features: int, pretrained: bool) -> nn.Module:
-    del features
-    return mobilenet_v2(1.0, classes, pretrained=pretrained)
+def _mobilenet_v2(given: Mapping[str, int], pretrained: bool) -> nn.Module:
+    return mobilenet_v2(1.0, given.get("classes", _CLASSES), pretrained=pretrained).eval()
 
 
-def _mini_lm(classes: int, features: int, pretrained: bool) -> nn.Module:
-    del features
-    return mini_lm(classes, pretrained=pretrained)
+def _mini_lm(given: Mapping[str, int], pretrained: bool) -> nn.Module:
+    return mini_lm(given.get("classes", _CLASSES), pretrained=pretrained).eval()
 
 
-def _mlp(classes: int, features: int, pretrained: bool) -> nn.Module:
-    if pretrained:
-        raise wrong_model("mlp", "there are no pretrained weights of it", "--init random")
+def _mlp(given: Mapping[str, int], pretrained: bool) -> nn.Module:
+    del pretrained
     return nn.Sequential(
-        *(nn.Linear(features, 128), nn.ReLU()),
+        *(nn.Linear(given.get("features", _FEATURES), 128), nn.ReLU()),
         *(nn.Linear(128, 128), nn.ReLU()),
-        nn.Linear(128, classes),
+        nn.Linear(128, given.get("classes", _CLASSES)),
     )
 
 
-BUILT_IN: MappingProxyType[str, Callable[[int, int, bool], nn.Module]] = MappingProxyType(
-    {"mobilenet_v2": _mobilenet_v2, "mini_lm": _mini_lm, "mlp": _mlp}
+def _small_cnn(given: Mapping[str, int], pretrained: bool) -> nn.Module:
+    del pretrained
+    return small_cnn(given.get("classes", _CLASSES))
+
+
+def _small_encoder(given: Mapping[str, int], pretrained: bool) -> nn.Module:
+    del pretrained
+    return small_encoder(given.get("classes", _CLASSES), given.get("vocabulary", _WORDS))
+
+
+BUILT_IN: MappingProxyType[str, Callable[[Mapping[str, int], bool], nn.Module]] = MappingProxyType(
+    {
+        "mobilenet_v2": _mobilenet_v2,
+        "mini_lm": _mini_lm,
+        "mlp": _mlp,
+        "small_cnn": _small_cnn,
+        "small_encoder": _small_encoder,
+    }
 )
-"""Models by name, from the number of classes, of features, and whether they are pretrained."""
+"""Models by name, from what data tell and whether they are pretrained."""
+
+PRETRAINED = ("mobilenet_v2", "mini_lm")
+"""Built-in models with pretrained weights."""
 
 
 def _images(sizes: Sizes) -> tuple[Any, Any]:
@@ -247,7 +265,13 @@ def _rows(sizes: Sizes) -> tuple[Any, Any]:
 
 
 _BATCHES: MappingProxyType[str, Callable[[Sizes], tuple[Any, Any]]] = MappingProxyType(
-    {"mobilenet_v2": _images, "mini_lm": _texts, "mlp": _rows}
+    {
+        "mobilenet_v2": _images,
+        "mini_lm": _texts,
+        "mlp": _rows,
+        "small_cnn": _images,
+        "small_encoder": _texts,
+    }
 )
 
 

@@ -14,7 +14,13 @@ import pytest
 
 from pockengine.errors import BuildError, InputError
 from pockengine.lower.cache import KernelCache, Request, build_many, emitters, kernel_key, load
-from pockengine.lower.eviction import DEFAULT_LIMIT_BYTES, IN_USE_SECONDS, cache_limit, evict, occupied
+from pockengine.lower.eviction import (
+    DEFAULT_LIMIT_BYTES,
+    IN_USE_SECONDS,
+    cache_limit,
+    evict,
+    occupied,
+)
 from pockengine.lower.features import host_target
 from pockengine.lower.progress import teller
 from pockengine.lower.tiles import tile_parameters
