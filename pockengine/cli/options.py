@@ -44,7 +44,7 @@ MODEL_HELP = r"""MODEL is one of
 
 
 def documented(command: Command) -> Command:
-    r"""Make a docstring a help text: of ``{MODEL}`` what that may be, of ``\b`` lines kept apart."""
+    r"""Make a docstring a help text: ``{MODEL}`` becomes what that may be, ``\b`` click's mark."""
     assert command.__doc__
     text = command.__doc__.replace("{MODEL}", MODEL_HELP)
     command.__doc__ = text.replace("\\b\n", "\b\n")

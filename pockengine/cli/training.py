@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,18 +147,23 @@ def _fit(trainer: Trainer, session: Session, options: dict[str, Any]) -> History
     steps = -(-len(session.train[1]) // session.batch) * options["epochs"]
     if not trainer.program.partial:
         steps = len(session.train[1]) // session.batch * options["epochs"]
+        rest = len(session.train[1]) % session.batch
+        if rest:
+            click.echo(f"an epoch leaves out {rest} examples, less than a batch", err=True)
     if options["checkpoint"] and options["checkpoint"].exists() and options["resume"] is not False:
         click.echo(f"going on from {options['checkpoint']}", err=True)
-    return trainer.fit(
-        session.train,
-        validation=session.test,
-        epochs=options["epochs"],
-        lr=_schedule(options, steps),
-        seed=options["seed"],
-        checkpoint=options["checkpoint"],
-        save_every=options["save_every"],
-        resume=options["resume"] is not False,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is left out")  # which was told
+        return trainer.fit(
+            session.train,
+            validation=session.test,
+            epochs=options["epochs"],
+            lr=_schedule(options, steps),
+            seed=options["seed"],
+            checkpoint=options["checkpoint"],
+            save_every=options["save_every"],
+            resume=options["resume"] is not False,
+        )
 
 
 def _schedule(options: dict[str, Any], steps: int) -> Schedule:
