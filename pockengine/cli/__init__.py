@@ -76,7 +76,7 @@ def commands() -> None:
 def main() -> None:
     """Run a command and exit; an error a user can meet is one line."""
     try:
-        code = commands.main(standalone_mode=False)
+        code = commands.main(prog_name="pockengine", standalone_mode=False)
     except PockEngineError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(USAGE)

@@ -23,6 +23,8 @@ from pockengine.cli import commands
 from pockengine.errors import InputError
 from pockengine.tasks import load_task
 
+ROOT = Path(__file__).parents[2]
+
 ENCODER = """\
 import torch
 from torch import nn
@@ -118,12 +120,13 @@ def test_pictures(tmp_path: Path) -> None:
 def test_texts_and_a_model_of_ones_own(tmp_path: Path) -> None:
     """The data tell the model its classes and tokens; the vocabulary comes back for new texts."""
     (tmp_path / "mine.py").write_text(ENCODER)
-    task = load_task("phrases", limit=30)
+    words = {"positive": "good fine nice", "negative": "bad poor sad"}
     with (tmp_path / "reviews.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        labels = [task.classes[label] for label in task.train_labels]
-        writer.writerows([("text", "label"), *zip(task.train_inputs, labels, strict=True)])
-    options = ("--length", "16", "--lr", "0.5", "--epochs", "6", "--out", "w.safetensors")
+        writer.writerow(("text", "label"))
+        for count in range(10):
+            writer.writerows((f"{told} x{count}", label) for label, told in words.items())
+    options = ("--length", "8", "--lr", "0.5", "--epochs", "6", "--out", "w.safetensors")
     table = run("train", "mine.py", "--data", "reviews.csv", *options)
     assert "val_accuracy" in table
     found = json.loads(
@@ -147,11 +150,9 @@ def test_numbers_and_a_custom_loss(tmp_path: Path) -> None:
     found = json.loads(run("evaluate", *given, "--weights", "w.safetensors", "--json"))
     assert found["examples"] == 10  # of which eight make a batch
     assert found["loss"] == pytest.approx(told["rows"][-1]["val_loss"], rel=1e-6)
-    (tmp_path / "new.npz").write_bytes(b"")
     np.savez(tmp_path / "new.npz", x=x[:3])
-    outputs = json.loads(
-        run("predict", "mine.py", "new.npz", "--weights", "w.safetensors", "--json")
-    )
+    given = ("mine.py", "--weights", "w.safetensors")
+    outputs = json.loads(run("predict", *given, "new.npz", "--json"))
     wanted = torch.from_numpy(x[:3]).float() @ weights["weight"].T + weights["bias"]
     np.testing.assert_allclose([o["output"] for o in outputs], wanted, rtol=1e-5, atol=1e-6)
 
@@ -174,7 +175,9 @@ def test_interrupted_and_resumed(rows: Path, tmp_path: Path) -> None:
     """Ctrl-C ends with 130 and a checkpoint; the same command goes on to the same end."""
     command = [sys.executable, "-m", "pockengine.cli", "train", "mlp", "--data", str(rows)]
     command += ["--schedule", "constant", "--checkpoint", "run.ckpt", "--out", "w.safetensors"]
-    process = subprocess.Popen([*command, "--epochs", "100000"], stderr=subprocess.PIPE, text=True)
+    command += ["--epochs", "100000"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "run.ckpt").exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -214,17 +217,15 @@ def test_arrays_that_are_no_data(arrays: dict[str, np.ndarray], message: str) ->
 def test_weights_of_something_else(rows: Path, tmp_path: Path) -> None:
     """Another model, other data, no reading, no file of tensors: each is one message."""
     run("train", "mlp", "--data", str(rows), "--epochs", "1", "--out", "w.safetensors")
-    with pytest.raises(InputError, match=r"w.safetensors: missing: 0.bias.*; unknown: 2.bias"):
+    with pytest.raises(InputError, match=r"missing: 8.bias, 8.weight; of another shape: 0.bias, "):
         run("predict", "small_cnn", "new.npz", "--weights", "w.safetensors")
     with pytest.raises(InputError, match="its kind: image; what the model was trained for: arrays"):
         run("evaluate", "mlp", "--data", "shapes", "--weights", "w.safetensors")
     np.savez("three.npz", x=np.ones((9, 6)), y=np.arange(9) % 3)
-    with pytest.raises(
-        InputError, match="its classes: 0, 1, 2; what the model was trained for: 0,"
-    ):
+    with pytest.raises(InputError, match="its classes: 0, 1, 2; what the model was trained for"):
         run("evaluate", "mlp", "--data", "three.npz", "--weights", "w.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"no")
-    with pytest.raises(InputError, match="bad.safetensors: cannot be read"):
+    with pytest.raises(InputError, match=r"bad\.safetensors: cannot be read"):
         run("predict", "mlp", "new.npz", "--weights", "bad.safetensors")
 
 

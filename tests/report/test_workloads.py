@@ -29,6 +29,8 @@ def two():
 number = 3
 """
 
+DATACLASS = "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\n"
+
 
 def test_a_function_of_a_file(tmp_path: Path) -> None:
     """Three things or four; what the user asks for goes ahead of the function's optimizer."""
@@ -51,7 +53,7 @@ def test_a_function_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet", "model 'resnet': no such model; mobilenet_v2, mini_lm, mlp, module:function"),
+        ("resnet", "model 'resnet': no such model; mobilenet_v2, mini_lm, mlp, small_cnn, small"),
         ("nowhere:f", "No module named 'nowhere'"),
         ("nowhere.py:f", "there is no file nowhere.py"),
         ("{path}:two", "its function gives a tuple of 2; a model, (model, example_batch, loss)"),
@@ -98,10 +100,9 @@ def test_schemes(tmp_path: Path) -> None:
         ("def other():\n    ...\ndef model():\n    return nn.ReLU()\n", "ReLU"),
         ("def make_model(classes):\n    return nn.Linear(2, classes)\n", "Linear"),
         ("def model(classes=3, depth=2):\n    return nn.Linear(2, classes)\n", "Linear"),
-        ("from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\n"
-         "def model():\n    return nn.ReLU()\n", "ReLU"),
+        (DATACLASS + "def model():\n    return nn.ReLU()\n", "ReLU"),
     ],
-)  # fmt: skip
+)
 def test_the_obvious_function_of_a_file(tmp_path: Path, source: str, kind: str) -> None:
     """The only one, or one with a usual name; data tell it the number of classes."""
     path = tmp_path / "mine.py"
