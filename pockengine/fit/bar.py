@@ -10,6 +10,7 @@ from typing import Any
 from pockengine.fit.callbacks import Status
 
 _EVERY_S = 0.1
+_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
 class Bar:
@@ -29,7 +30,8 @@ class Bar:
 
             quiet = type("Bar", (tqdm,), {"monitor_interval": 0})  # a thread less
             total = None if steps is None else steps * epochs
-            self._bar = quiet(total=total, initial=done, unit="step", mininterval=_EVERY_S)
+            form = None if total is None else _FORMAT
+            self._bar = quiet(total=total, initial=done, mininterval=_EVERY_S, bar_format=form)
         self._due = 0.0
         self._samples = 0
         self._since = time.perf_counter()

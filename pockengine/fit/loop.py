@@ -149,8 +149,8 @@ class _Run:
         try:
             loss = self._trainer.step(*batch, lr=rate)
         except PockEngineError as error:
-            place = f"train, batch {position.batch} of epoch {position.epoch}"
-            left_out(error, batch, self._layout, rest, place)
+            epoch = f" of epoch {position.epoch}"
+            left_out(error, batch, self._layout, rest, "train", position.batch, epoch)
             return False
         count = samples(batch[0])
         position.batch += 1

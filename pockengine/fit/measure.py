@@ -64,7 +64,7 @@ def measure(
         try:
             loss, outputs = trainer.evaluate(inputs, targets, ema=ema)
         except PockEngineError as error:
-            left_out(error, (inputs, targets), layout, batches, f"{name}, batch {index}")
+            left_out(error, (inputs, targets), layout, batches, name, index)
             break
         meter.add(loss, outputs, targets, samples(inputs))
         index += 1
@@ -74,16 +74,23 @@ def measure(
 
 
 def left_out(
-    error: PockEngineError, batch: Pair, layout: Layout, rest: Batches, place: str
+    error: PockEngineError,
+    batch: Pair,
+    layout: Layout,
+    rest: Batches,
+    name: str,
+    index: int,
+    epoch: str = "",
 ) -> None:
     """Let a smaller last batch pass, with a warning; raise every other error with its place."""
     fewer = 0
-    if isinstance(error, InputError) and not layout.compiled.partial:
+    if index and isinstance(error, InputError) and not layout.compiled.partial:
         fewer = _fewer(layout, batch)
     if not fewer or next(rest, None) is not None:
-        raise placed(error, f"{place} (counted from 0)") from error
+        raise placed(error, f"{name}, batch {index} (counted from 0){epoch}") from error
     warnings.warn(
-        f"{place} has only {fewer} samples and is left out; compile(partial=True) takes it",
+        f"{name}: the last batch has only {fewer} samples and is left out; "
+        "compile(partial=True) takes it",
         stacklevel=2,
     )
 

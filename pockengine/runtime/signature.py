@@ -109,6 +109,8 @@ def has_tensors(tree: Any) -> bool:
 def _leaves(where: str, tree: Any, wanted: Structure) -> list[Any]:
     """The leaves where the example batch has tensors."""
     spec = wanted.spec
+    if (flat := _flat(tree, wanted)) is not None:
+        return flat
     if isinstance(tree, Mapping) and spec.type is dict:
         known = _in_order(dict(tree), wanted, set(spec.context) - set(tree))
         tree = dict(tree) if known is None else known
@@ -129,6 +131,18 @@ def _leaves(where: str, tree: Any, wanted: Structure) -> list[Any]:
                 remedy="Compile with an example batch that holds what you need",
             )
     return [leaf for leaf, want in zip(leaves, wanted.leaves, strict=True) if want is TENSOR]
+
+
+def _flat(tree: Any, wanted: Structure) -> list[Any] | None:
+    """As ``_leaves`` where an array or a tuple of arrays needs no walk; else None."""
+    leaves = list(tree) if type(tree) is tuple else [tree]
+    for leaf in leaves:
+        if not isinstance(leaf, (Tensor, np.ndarray)):
+            return None
+    spec, count = wanted.spec, len(leaves)
+    inside = spec.type is tuple if type(tree) is tuple else spec.is_leaf()
+    alike = spec.num_leaves == count and spec.num_nodes == count + (type(tree) is tuple)
+    return leaves if inside and alike and wanted.leaves.count(TENSOR) == count else None
 
 
 def _in_order(
@@ -161,16 +175,16 @@ def as_array(name: str, leaf: Any, wanted: TensorType) -> Array:
         raise _misfit(name, f"{type(leaf).__name__} ({error})", wanted) from error
     if array.shape != wanted.shape:
         raise _misfit(name, f"shape {array.shape}", wanted, array.shape)
-    integral = not wanted.dtype.is_float
-    given = array.dtype.kind
-    if given not in "fiub" or (integral and given == "f") or (not integral and given != "f"):
+    if array.dtype.kind not in ("f" if wanted.dtype.is_float else "iub"):
         raise _misfit(name, f"elements of {array.dtype}", wanted)
     return array
 
 
 def _from_tensor(tensor: Tensor) -> Array:
-    plain = tensor.detach().cpu()
-    if plain.dtype == torch.bfloat16:
+    plain = tensor.detach() if tensor.requires_grad else tensor
+    if not plain.is_cpu:
+        plain = plain.cpu()
+    if plain.dtype is torch.bfloat16:
         plain = plain.float()
     array: Array = plain.contiguous().numpy()
     return array

@@ -1,0 +1,1 @@
+"""Tests of ``pockengine.fit`` through trainers."""
