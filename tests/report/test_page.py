@@ -98,6 +98,9 @@ def test_in_a_browser(browser: Browser, tmp_path: Path, width: int, target: str)
     browser.complaints.clear()
     browser.open(path, width=width)
     assert browser.value("document.querySelectorAll('#map-box svg g rect').length") > 8
+    top = browser.value("document.querySelector('.live').getBBox().y")  # downwards
+    bound = browser.value("+document.querySelector('.bound').getAttribute('y1')")
+    assert top >= bound - 0.5  # the bound is what is live at most, in whole units of alignment
     assert browser.value("document.querySelectorAll('#roof-box circle').length") > 4
     assert browser.value("document.querySelectorAll('#tree details').length") >= 5
     assert browser.value("document.querySelector('.roof') !== null") is (target == "host")

@@ -276,15 +276,16 @@ function drawMap() {
   box.replaceChildren(svg);
 }
 function livePath(values, steps, x, y) {
-  const change = new Array(steps + 2).fill(0);
-  for (const [, lower, upper, , size] of values) {
-    change[Math.min(lower, steps)] += size;
-    change[Math.min(upper, steps)] -= size;
-  }
-  let live = 0;
+  const byOffset = [...values].sort((a, b) => a[3] - b[3]);
   let path = "";
   for (let step = 0; step < steps; step += 1) {
-    live += change[step];
+    let live = 0;
+    let end = 0;
+    for (const [, lower, upper, offset, size] of byOffset) {
+      if (lower > step || upper <= step) continue;
+      live += Math.max(0, offset + size - Math.max(end, offset)); // some take others' bytes over
+      end = Math.max(end, offset + size);
+    }
     path += `${step ? "L" : "M"}${x(step)} ${y(live)}L${x(step + 1)} ${y(live)}`;
   }
   return path;
@@ -524,7 +525,7 @@ function about() {
   byId("roofline-about").textContent = peaks
     ? "Where each kernel can be at most, by its work alone: nothing here was timed. One core of " +
       name + " does " + scaled(flops, "FLOP/s") + " and moves " + scaled(bandwidth, "B/s") +
-      (source ? " (" + source + ")" : "") + ". A disc's area is the kernel's share of the least " +
+      (source ? " (" + source.replaceAll("`", "") + ")" : "") + ". A disc's area is the kernel's share of the least " +
       "time of all; kernels whose operands stay in a cache can be above the slope."
     : "The peaks of " + name + " are not known, so there is no roof: each kernel's work by its " +
       "arithmetic intensity. A disc's area is its share of the work.";
