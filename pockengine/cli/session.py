@@ -20,7 +20,7 @@ from pockengine.frontend.shapes import Shape
 from pockengine.frontend.weighted import check_independent, weighted_loss
 from pockengine.optimizer import SGD, Optimizer
 from pockengine.report.model_source import is_exported
-from pockengine.report.workloads import OPTIMIZERS, PRETRAINED, find_model, find_scheme
+from pockengine.report.workloads import OPTIMIZERS, PRETRAINED, READS, find_model, find_scheme
 from pockengine.scheme import Rule, Scheme
 from pockengine.trainer import Trainer
 
@@ -107,6 +107,7 @@ def open_session(
     """
     tensors, known = ({}, None) if weights is None else read_weights(weights)
     found_data = find_data(data, wanted, known)
+    _check_kind(model, data, found_data.reading.kind)
     pretrained = init == USUAL and weights is None and model in PRETRAINED
     found = find_model(model, found_data.reading.given(found_data.train[0]), pretrained=pretrained)
     module = found.model
@@ -128,6 +129,19 @@ def open_session(
         test=parts["test"],
         batch=min(size or batch, len(parts["train"][1])),
     )
+
+
+def _check_kind(model: str, data: str, kind: str) -> None:
+    """A built-in model is not given what it cannot read."""
+    reads = READS.get(model, kind)
+    if kind not in (reads, "arrays"):
+        fitting = ", ".join(name for name, each in READS.items() if each == kind)
+        raise InputError(
+            where=f"--data {data}",
+            found=f"data of the kind {kind}",
+            needed=f"{reads}, which {model} reads",
+            remedy=f"Name other data, or another model: {fitting}, or one of your own",
+        )
 
 
 def rows(inputs: Any, start: int, count: int) -> Any:

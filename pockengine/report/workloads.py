@@ -244,6 +244,17 @@ BUILT_IN: MappingProxyType[str, Callable[[Mapping[str, int], bool], nn.Module]] 
 )
 """Models by name, from what data tell and whether they are pretrained."""
 
+READS: MappingProxyType[str, str] = MappingProxyType(
+    {
+        "mobilenet_v2": "image",
+        "mini_lm": "text",
+        "small_cnn": "image",
+        "small_encoder": "text",
+        "mlp": "arrays",
+    }
+)
+"""The kind of data that a built-in model reads; all read arrays of the right shape as well."""
+
 PRETRAINED = ("mobilenet_v2", "mini_lm")
 """Built-in models with pretrained weights."""
 

@@ -224,6 +224,8 @@ def test_weights_of_something_else(rows: Path, tmp_path: Path) -> None:
     np.savez("three.npz", x=np.ones((9, 6)), y=np.arange(9) % 3)
     with pytest.raises(InputError, match="its classes: 0, 1, 2; what the model was trained for"):
         run("evaluate", "mlp", "--data", "three.npz", "--weights", "w.safetensors")
+    with pytest.raises(InputError, match="--data shapes: data of the kind image; text, which"):
+        run("train", "mini_lm", "--data", "shapes")
     (tmp_path / "bad.safetensors").write_bytes(b"no")
     with pytest.raises(InputError, match=r"bad\.safetensors: cannot be read"):
         run("predict", "mlp", "new.npz", "--weights", "bad.safetensors")
