@@ -67,12 +67,12 @@ def source(
     order = _Order(name=name, size=batch_size, shuffle=shuffle, seed=seed)
     if _is_hugging_face(data):
         columns = data.__getitem__
-        return _Cut(lambda at: columns(at.tolist()), len(data), layout, order)
+        return _Cut(lambda at, _: columns(at.tolist()), len(data), layout, order)
     if isinstance(data, IterableDataset):
         raise _no_data(name, data, "batches", "Wrap it: DataLoader(data, batch_size=...)")
     if isinstance(data, Dataset):
         samples: Any = data
-        return _Cut(lambda at: _collated(samples, at), len(samples), layout, order)
+        return _Cut(lambda at, where: _collated(samples, at, where), len(samples), layout, order)
     if isinstance(data, (tuple, Mapping)):
         arrays, count = _arrays(layout.split(data, name), name)
         return _Cut(_taker(arrays), count, layout, order, plain=True)
@@ -112,7 +112,7 @@ class _Cut:
     """Batches cut out of what can be indexed. The order is a function of seed and epoch alone.
 
     Args:
-        take: the samples at some indices.
+        take: the samples at some indices; its second argument is for messages.
         count: of samples.
         layout: of a batch.
         order: how they are cut.
@@ -121,7 +121,7 @@ class _Cut:
 
     def __init__(
         self,
-        take: Callable[[NDArray[np.int64]], Any],
+        take: Callable[[NDArray[np.int64], str], Any],
         count: int,
         layout: Layout,
         order: _Order,
@@ -161,19 +161,12 @@ class _Cut:
             yield self._batch(at, epoch, index)
 
     def _batch(self, at: NDArray[np.int64], epoch: int, index: int) -> Pair:
-        if self._plain:
-            found: Pair = self._take(at)
-            return found
         where = _place(self._name, index, epoch)
-        try:  # of its own generators: what one draws does not depend on batches skipped
-            batch = Randomness(self._seed, epoch, index).draw(lambda: self._take(at))
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise InputError(
-                where=where,
-                found=f"its samples make no batch ({str(error).splitlines()[0]})",
-                needed="samples of one shape",
-                remedy="Pad or resize them in the data set",
-            ) from error
+        if self._plain:
+            found: Pair = self._take(at, where)
+            return found
+        # of its own generators: what it draws does not depend on the batches ahead
+        batch = Randomness(self._seed, epoch, index).draw(lambda: self._take(at, where))
         return self._layout.split(batch, where)
 
 
@@ -182,7 +175,8 @@ class _Given:
 
     To begin in the middle of an epoch, the batches ahead are drawn and dropped. What it draws from
     PyTorch's, NumPy's and Python's global generators, and from generators of a ``DataLoader`` and
-    its samplers, is a function of seed and epoch alone.
+    its samplers, is a function of seed and epoch alone; not so what persistent workers draw, whose
+    generators PyTorch starts only once.
     """
 
     def __init__(self, data: Iterable[Any], layout: Layout, name: str, seed: int) -> None:
@@ -232,11 +226,19 @@ def _seed_loader(loader: DataLoader[Any], seed: int, epoch: int) -> None:
             told(epoch)
 
 
-def _collated(data: Any, at: NDArray[np.int64]) -> Any:
+def _collated(data: Any, at: NDArray[np.int64], where: str) -> Any:
     indices = at.tolist()
-    if hasattr(data, "__getitems__"):
-        return default_collate(data.__getitems__(indices))
-    return default_collate([data[index] for index in indices])
+    many = getattr(data, "__getitems__", None)
+    items = [data[index] for index in indices] if many is None else many(indices)
+    try:
+        return default_collate(items)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(
+            where=where,
+            found=f"its samples make no batch ({str(error).splitlines()[0]})",
+            needed="arrays or numbers of one shape in all of them",
+            remedy="Convert, pad or resize them in the data set",
+        ) from error
 
 
 def _arrays(pair: Pair, name: str) -> tuple[Any, int]:
@@ -271,11 +273,11 @@ def _array(leaf: Any) -> Any:
     return leaf if isinstance(leaf, (Tensor, np.ndarray)) or is_fixed(leaf) else np.asarray(leaf)
 
 
-def _taker(tree: Any) -> Callable[[NDArray[np.int64]], Any]:
+def _taker(tree: Any) -> Callable[[NDArray[np.int64], str], Any]:
     """Rows of all arrays of a tree."""
     leaves, spec = pytree.tree_flatten(tree)
 
-    def take(at: NDArray[np.int64]) -> Any:
+    def take(at: NDArray[np.int64], _: str) -> Any:
         run = slice(int(at[0]), int(at[-1]) + 1)
         whole = run.stop - run.start == len(at) and bool((np.diff(at) == 1).all())
         rows = run if whole else at
@@ -299,7 +301,7 @@ def _checked_size(batch_size: int | None, layout: Layout) -> int:
         return layout.sizes[0]
     sizes = sorted({size for size in layout.sizes if size})
     if is_whole(batch_size) and batch_size > 0:
-        less = layout.compiled.partial and batch_size < sizes[-1]
+        less = layout.compiled.partial and batch_size < max(sizes, default=0)
         if batch_size in sizes or less:
             return batch_size
     fewer = " or fewer" if layout.compiled.partial else ""

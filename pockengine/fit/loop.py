@@ -202,6 +202,8 @@ class _Run:
             write(self._trainer, path, self._position, self._history, self._callbacks, order)
 
     def _interrupted(self) -> Interrupted:
+        if self._position.batch:  # an epoch that a callback ended has no row yet: it goes on
+            self._history.stopped = ""
         self._save()
         path = self._wanted.checkpoint
         kept = "nothing is saved" if path is None else f"{path} goes on from there"
@@ -225,11 +227,14 @@ def _check(wanted: Settings) -> None:
         raise _bad("lr", wanted.lr, "a finite number, or a schedule: a callable of the step")
     if not is_whole(wanted.seed) or wanted.seed < 0:
         raise _bad("seed", wanted.seed, "a whole number of at least 0")
+    path = wanted.checkpoint
+    if path is not None and not Path(path).absolute().parent.is_dir():
+        raise _bad("checkpoint", str(path), "a file in a folder that is there")
     if wanted.save_every is None:
         return
     if not is_whole(wanted.save_every) or wanted.save_every < 1:
         raise _bad("save_every", wanted.save_every, "a whole number of steps, at least 1")
-    if wanted.checkpoint is None:
+    if path is None:
         raise _bad("save_every", wanted.save_every, "a file to save to: checkpoint=...")
 
 

@@ -82,6 +82,7 @@ def test_inside_an_event_loop() -> None:
         assert asyncio.run(cell()) == _losses(trainer, 0)
 
 
+@pytest.mark.slow
 def test_in_a_notebook() -> None:
     """In a kernel the bar is shown, and the run ends like any other."""
     nbformat = pytest.importorskip("nbformat")
@@ -163,7 +164,7 @@ def _train_there(trainer: pe.Trainer, channel: Any) -> None:
     channel.send(_losses(trainer, 5))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_other_processes(method: str) -> None:
     """A trainer goes to another process, forked or new, and gives the same there."""
     context: Any = multiprocessing.get_context(method)

@@ -129,6 +129,7 @@ def test_schedule_and_rest_of_accumulation() -> None:
         ({"lr": "fast"}, r"fit\(lr=...\): 'fast'; a finite number, or a schedule"),
         ({"seed": -1}, r"fit\(seed=...\): -1"),
         ({"save_every": 0}, r"fit\(save_every=...\): 0"),
+        ({"checkpoint": "no/such/folder/a.ckpt"}, "a file in a folder that is there"),
         ({"save_every": 5}, "a file to save to: checkpoint="),
         ({"callbacks": [3]}, r"fit\(callbacks=...\): 3; a callable, or an object with on_step"),
         ({"callbacks": [pe.EarlyStopping()]}, r"metric='val_loss'\): the history has epoch, step"),
