@@ -37,6 +37,7 @@ from pockengine.ir.verify import verify
 from pockengine.lower.features import host_target
 from pockengine.lower.kernel import Kernel, kernels
 from pockengine.lower.program import build_kernels, works
+from pockengine.lower.progress import Progress, teller
 from pockengine.modes import Accumulate, Clip, Modes, ema_name
 from pockengine.modes import modes as checked_modes
 from pockengine.optimizer import Optimizer, check_optimizer, initial_value
@@ -217,6 +218,7 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
     threads: int | None = None,
     seed: int = 0,
     weights: Paths | None = None,
+    progress: Progress | bool | None = None,
 ) -> Trainer:
     """Compile a fine-tuning run.
 
@@ -248,6 +250,8 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
         seed: of random numbers (dropout); equal seeds give equal runs on any number of threads.
         weights: safetensors file (or files) with the model's values, which are read tensor by
             tensor: the model may be on the meta device then.
+        progress: called with how many kernels are built and how many are to be, while they are;
+            None for a line on standard error where that is a terminal's or a notebook's.
 
     Raises:
         CaptureError: the model or the loss cannot be captured.
@@ -271,7 +275,8 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
         target=get_target(target),
         weights=weights,
     )
-    return Trainer(link(prepared), prepared.captured.tensors, threads, seed)
+    program = link(prepared, teller(progress))
+    return Trainer(program, prepared.captured.tensors, threads, seed)
 
 
 @contextlib.contextmanager
@@ -394,8 +399,12 @@ def prepare(  # noqa: PLR0913 - as compile
     )
 
 
-def link(prepared: Prepared) -> Program:
+def link(prepared: Prepared, progress: Progress | None = None) -> Program:
     """The program of a prepared trainer.
+
+    Args:
+        prepared: the trainer ahead of code generation.
+        progress: is told how many of the missing kernels are built.
 
     Raises:
         BuildError: a kernel cannot be built.
@@ -405,6 +414,7 @@ def link(prepared: Prepared) -> Program:
         {kernel.text: None for kernel in prepared.kernels},
         host_target() if target.llvm is None else target.llvm,
         as_objects=target.llvm is not None,
+        progress=progress,
     )
     descriptor, texts = assemble(prepared.sources, prepared.plan, built)
     return Program(

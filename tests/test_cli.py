@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from click import Context
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
-from pockengine.cli import commands, main
+from pockengine.cli import commands, main, options
+from pockengine.frontend.losses import LOSSES, MODEL
+from pockengine.report import doctor
+from pockengine.report.workloads import BUILT_IN, OPTIMIZERS
+from pockengine.tasks import task_names
+
+ROOT = Path(__file__).parents[1]
 
 BUFFERS = "id,lower,upper,size\na,0,2,10\nb,1,3,20\nc,2,4,10\n"
 PNG = b"\x89PNG"
@@ -38,6 +48,8 @@ def test_plan_packs_a_file(tmp_path: Path) -> None:
         (("bench", "resnet"), "Error: model 'resnet': no such model"),
         (("inspect", "mlp", "--scheme", "last_blocks:9"), "Error: Scheme.last_blocks(9): a model"),
         (("inspect", "mlp", "--pass", "nothing"), "there is no pass 'nothing'; one of prune"),
+        (("compile", "mlp", "--target", "abacus"), "there is no target 'abacus'"),
+        (("train", "mlp", "--data", "nowhere"), "--data nowhere: nothing of that name"),
     ],
 )
 def test_errors_are_one_line(
@@ -54,6 +66,167 @@ def test_errors_are_one_line(
     assert exit_.value.code == 2
     assert message in err
     assert (err.count("\n"), out) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("compile",), "Missing argument 'MODEL'"),
+        (("plan",), "Give either MODEL or --buffers"),
+        (("compile", "mlp", "-o", "folder"), "-o writes a trainer for another machine"),
+        (("train", "mlp", "--data", "x", "--resume"), "need --checkpoint FILE"),
+        (("train", "mlp", "--data", "x", "--resume", "--checkpoint", "no"), "is no checkpoint no"),
+        (("train", "mlp", "--data", "x", "--out", "no/where"), "there is no folder no"),
+        (("train", "mlp", "--data", "x", "--epochs", "0"), "Invalid value for '--epochs'"),
+        (("frobnicate",), "No such command 'frobnicate'"),
+    ],
+)
+def test_usage(
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 2, with a word on how it is used."""
+    monkeypatch.setattr(sys, "argv", ["pockengine", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    out, err = capsys.readouterr()
+    assert (exit_.value.code, out) == (2, "")
+    assert message in " ".join(err.split())
+    assert "Try 'pockengine" in err
+
+
+def test_every_command_has_examples() -> None:
+    """Help names the command as it is typed, in lines of their own."""
+    listed = run("--help").stdout
+    names = commands.list_commands(Context(commands))
+    assert len(names) == 12
+    for name in names:
+        told = run(name, "--help").stdout
+        assert f"\n  {name} " in listed
+        assert f"pockengine {name}" in told
+        assert "{MODEL}" not in told
+        assert "\\b" not in told
+
+
+def test_names_in_options_are_those_that_there_are() -> None:
+    """What completes without an import is what is found with it."""
+    assert set(options.MODELS) == BUILT_IN.keys()
+    assert set(options.OPTIMIZERS) == OPTIMIZERS.keys()
+    assert set(options.LOSSES) == {*LOSSES, MODEL}
+    assert set(options.TASKS) == set(task_names())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str) -> None:
+    """Each shell gets a script that asks us, and we answer with names."""
+    script = run("completion", shell).stdout
+    assert f"_POCKENGINE_COMPLETE={shell}_complete" in script
+    known = ShellComplete(commands, {}, "pockengine", "_POCKENGINE_COMPLETE")
+    assert [item.value for item in known.get_completions([], "do")] == ["doctor"]
+    models = known.get_completions(["inspect"], "m")
+    assert {"mlp", "mini_lm", "mobilenet_v2"} <= {item.value for item in models}
+    targets = known.get_completions(["plan", "mlp", "--target"], "stm")
+    assert [item.value for item in targets] == ["stm32f746"]
+
+
+def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 130, and what was interrupted."""
+
+    def examine(*, self_test: bool) -> None:
+        raise KeyboardInterrupt(f"self test {self_test}")
+
+    monkeypatch.setattr("pockengine.report.doctor.examine", examine)
+    monkeypatch.setattr(sys, "argv", ["pockengine", "doctor"])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 130
+    assert "Interrupted. self test True" in capsys.readouterr().err
+
+
+def test_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All is well here; what is missing and needed makes the exit code 1, the rest does not."""
+    found = json.loads(run("doctor", "--json").stdout)
+    named = {check["name"]: check for check in found["checks"]}
+    assert found["healthy"]
+    assert {"Python", "torch", "apache-tvm", "processor", "cache folder"} <= named.keys()
+    assert named["self test"]["status"] == "ok"
+    monkeypatch.setattr(doctor, "PINNED", {"torch": "1.0"})
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
+    result = run("doctor", "--quick")
+    assert result.exit_code == 1
+    assert "missing - torch: pip install 'torch==1.0.*'" in result.stdout
+    assert "optional - sanitizers: Install gcc" in result.stdout
+    assert "Something needed is missing." in result.stdout
+
+
+def test_doctor_survives_what_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An unwritable cache is one check that failed; the others are still made."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    checks = {check.name: check for check in doctor.examine(self_test=False)}
+    assert not checks["cache folder"].ok
+    assert "Set XDG_CACHE_HOME" in checks["cache folder"].remedy
+    assert checks["Python"].ok
+
+
+def test_doctor_knows_the_dependencies() -> None:
+    """What it asks for is what pyproject.toml does."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.split("[=>]", each)[0] for each in wanted["dependencies"]}
+    assert names - {"tqdm"} == {*doctor.PINNED, *doctor.PACKAGES} - {"tqdm"}
+    for name, version in doctor.PINNED.items():
+        assert f"{name}=={version}.*" in wanted["dependencies"]
+
+
+def test_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Sizes by part; what is cleared is gone, the rest stays."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("POCKENGINE_CACHE_BYTES", "1M")
+    for name in ("kernels/00/a.kernel", "payloads/b", "odd/c"):
+        path = tmp_path / "pockengine" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(5000))
+    parts = {part["name"]: part for part in json.loads(run("cache", "--json").stdout)["parts"]}
+    files = {name: part["files"] for name, part in parts.items()}
+    assert files == {"kernels": 1, "runtime": 0, "payloads": 1, "zig": 0, "other": 1}
+    assert parts["kernels"]["nbytes"] >= 5000
+    assert parts["kernels"]["limit_bytes"] == 1 << 20
+    left = json.loads(run("cache", "--clear", "kernels", "--json").stdout)
+    assert left["freed_bytes"] == parts["kernels"]["nbytes"]
+    assert not (tmp_path / "pockengine" / "kernels").exists()
+    assert "deleted" in run("cache", "--clear", "all").stderr
+    assert list((tmp_path / "pockengine").iterdir()) == []
+
+
+def test_compile_tells_what_it_takes(tmp_path: Path) -> None:
+    """A manifest of sizes and entry points; for another machine, a folder that has it too."""
+    found = json.loads(run("compile", "mlp", "--scheme", "last_blocks:1", "--json").stdout)
+    assert found["scheme"] == {"4.weight": 1.0, "4.bias": 1.0}
+    assert found["entries"].keys() == {"step", "predict", "evaluate"}
+    assert found["region_bytes"]["param"] >= 4 * (128 * 10 + 10)
+    assert min(found["kernel_bytes"], found["descriptor_bytes"]) > 0
+    folder = tmp_path / "out"
+    told = run("compile", "mlp", "--target", "linux-arm64", "--batch", "2", "-o", str(folder))
+    written = json.loads((folder / "manifest.json").read_text())
+    assert (written["target"], written["model"]) == ("linux-arm64", "mlp")
+    assert (folder / "libkernels.a").exists()
+    assert "SGD(momentum=0.9) updates 6 tensors" in told.stdout
+
+
+def test_plan_of_a_model() -> None:
+    """Regions, entry points and the largest values; a microcontroller is planned for as well."""
+    found = json.loads(run("plan", "mlp", "--batch", "4", "--top", "2", "--json").stdout)
+    step = found["entries"]["step"]
+    arenas = [entry["arena_bytes"] for entry in found["entries"].values()]
+    assert found["region_bytes"]["arena"] == max(arenas)
+    assert len(step["largest"]) == 2
+    assert step["largest"][0]["nbytes"] >= step["largest"][1]["nbytes"] > 0
+    assert step["arena_bytes"] >= step["lower_bound_bytes"]
+    table = run("plan", "mlp", "--target", "stm32f746", "--scheme", "bias_only:1").stdout
+    assert table.startswith("stm32f746: ")
+    assert "Largest values at the worst step" in table
 
 
 def test_targets() -> None:

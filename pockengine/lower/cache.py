@@ -3,6 +3,7 @@
 An entry is a file: a 64-byte header with the payload's SHA-256, then the payload, a blob of
 `pockengine.lower.blob` (host) or an object file (other targets). Entries are written under another
 name and renamed, so a reader sees all or nothing; what does not match its checksum is built anew.
+After a build, what was not used for longest goes where there is too much (``eviction``).
 Nothing here imports TVM.
 """
 
@@ -20,19 +21,24 @@ import struct
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pockengine.errors import BuildError
 from pockengine.lower.blob import LOAD_OFFSET
+from pockengine.lower.eviction import cache_limit, sweep, touch
+from pockengine.lower.progress import Progress
 
 ABI_VERSION = 1
 """Counted up when the kernel interface changes: ``int32_t k(operands..., int64_t, int64_t)``."""
 
 _HEADER = struct.Struct("<8sQ32s16x")
 _MAGIC = b"PEKERN\0\1"
+_NOT_EMITTERS = frozenset(
+    "cache eviction features in_place link program progress".split()
+)  # modules of this package that shape no code
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +72,14 @@ class KernelCache:
         return self.root / key[:2] / f"{key}.kernel"
 
     def get(self, key: str) -> bytes | None:
-        """The payload, or None when it is missing or damaged."""
+        """The payload, or None when it is missing or damaged; it counts as used."""
+        path = self.path(key)
         try:
-            return _payload(self.path(key).read_bytes())
+            found = _payload(path.read_bytes())
         except OSError:
             return None
+        touch(path)
+        return found
 
     def put(self, key: str, payload: bytes) -> Path:
         """Write an entry in one step.
@@ -117,30 +126,35 @@ def kernel_key(text: str, target: Mapping[str, Any]) -> str:
 
 
 def build_many(
-    cache: KernelCache, requests: Iterable[Request], workers: int | None = None
+    cache: KernelCache,
+    requests: Iterable[Request],
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Path]:
     """Have every requested kernel in the cache; build the missing ones in parallel.
 
     Args:
         cache: where they are kept.
-        requests: equal keys are built once.
+        requests: equal keys are built once, and not again where another process just built them.
         workers: processes; None means one per core this process may use.
+        progress: is told how many are built; not called where none is missing.
 
     Returns:
         Key -> file, for `load`.
 
     Raises:
         BuildError: a builder failed, or the cache cannot be written.
+        InputError: the environment sets no proper limit of the cache's size.
     """
     wanted = {request.key: request for request in requests}
     missing = [request for key, request in wanted.items() if cache.get(key) is None]
-    count = min(len(os.sched_getaffinity(0)) if workers is None else workers, len(missing))
-    if count > 1:
-        _build_parallel(cache, missing, count)
-    else:
-        for request in missing:
-            _build(cache, request)
-    return {key: cache.path(key) for key in wanted}
+    paths = {key: cache.path(key) for key in wanted}
+    if missing:
+        limit = cache_limit()
+        count = min(_cores() if workers is None else workers, len(missing))
+        _build_all(cache, missing, count, progress or _untold)
+        sweep(cache.root, limit)
+    return paths
 
 
 def load(path: Path) -> int:
@@ -207,17 +221,50 @@ def _executable(descriptor: int, size: int) -> int:
     return int(address) + LOAD_OFFSET
 
 
-def _build_parallel(cache: KernelCache, missing: Sequence[Request], workers: int) -> None:
+def _build_all(
+    cache: KernelCache, missing: Sequence[Request], workers: int, progress: Progress
+) -> None:
+    progress(0, len(missing))
+    if workers > 1:
+        _build_parallel(cache, missing, workers, progress)
+        return
+    for done, request in enumerate(missing, start=1):
+        _build(cache, request)
+        progress(done, len(missing))
+
+
+def _build_parallel(
+    cache: KernelCache, missing: Sequence[Request], workers: int, progress: Progress
+) -> None:
     """Forked workers: they inherit what is imported, and only run TVM, which has no threads yet."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*use of fork", category=DeprecationWarning)
         context = multiprocessing.get_context("fork")
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            list(pool.map(functools.partial(_build, cache), missing))
+            built = [pool.submit(_build, cache, request) for request in missing]
+            try:
+                for done, future in enumerate(as_completed(built), start=1):
+                    future.result()
+                    progress(done, len(missing))
+            except BaseException:  # Ctrl-C too: what is under way ends, nothing else begins
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
 def _build(cache: KernelCache, request: Request) -> None:
-    cache.put(request.key, request.builder(*request.arguments))
+    if cache.get(request.key) is None:  # another process may have been faster
+        cache.put(request.key, request.builder(*request.arguments))
+
+
+def _cores() -> int:
+    """How many this process may use; what only Linux tells, others answer for the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _untold(done: int, total: int) -> None:
+    del done, total
 
 
 def _payload(image: bytes) -> bytes | None:
@@ -240,11 +287,18 @@ def _compiler_version() -> str:
 
 @functools.cache
 def _emitters_digest() -> str:
-    """Digest of the sources that turn a request into code: all of ``pockengine/lower``."""
+    """Digest of the sources that turn a request into code."""
     state = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in emitters():
         state.update(path.name.encode() + b"\0" + path.read_bytes())
     return state.hexdigest()
+
+
+def emitters() -> list[Path]:
+    """The sources that turn a request into code, and those that say what its text means."""
+    own = Path(__file__).parent
+    lower = [path for path in sorted(own.glob("*.py")) if path.stem not in _NOT_EMITTERS]
+    return [*sorted((own.parent / "ir").glob("*.py")), *lower]
 
 
 def _unusable(path: Path, found: str) -> BuildError:

@@ -19,6 +19,7 @@ from pockengine.lower.cache import KernelCache, Request, build_many, kernel_key,
 from pockengine.lower.in_place import in_place_pairs
 from pockengine.lower.kernel import Kernel
 from pockengine.lower.link import cache_dir
+from pockengine.lower.progress import Progress
 from pockengine.lower.trailer import TRAILER, read_trailer
 from pockengine.plan.ownership import Work
 
@@ -54,6 +55,7 @@ def build_kernels(
     cache: KernelCache | None = None,
     *,
     as_objects: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Built]:
     """Have the code of kernels, building those that the cache lacks.
 
@@ -63,6 +65,7 @@ def build_kernels(
         cache: where they are kept; the user's by default.
         as_objects: object files that a linker takes, each defining its ``kernel_name``, instead of
             code that this process maps.
+        progress: is told how many of the missing ones are built.
 
     Raises:
         BuildError: a kernel could not be built, or the cache cannot be written.
@@ -71,7 +74,8 @@ def build_kernels(
     spec = json.dumps(dict(target), sort_keys=True)
     prefix, build = ("object\n", _build_object) if as_objects else ("", _build)
     keys = {text: kernel_key(prefix + text, target) for text in texts}
-    paths = build_many(kept, [Request(key, build, (text, spec)) for text, key in keys.items()])
+    requests = [Request(key, build, (text, spec)) for text, key in keys.items()]
+    paths = build_many(kept, requests, progress=progress)
     found = {}
     for text, key in keys.items():
         extent, grain = read_trailer(paths[key].read_bytes())

@@ -87,6 +87,21 @@ def fold_constants(graph: Graph, tensors: Mapping[str, Tensor]) -> tuple[Graph, 
     return result, {name: tensor for name, tensor in contents.items() if name in left}
 
 
+def folded_from(graph: Graph) -> dict[str, str]:
+    """The first tensor that each constant of ``fold_constants`` stems from, by name.
+
+    Args:
+        graph: as it is given to ``fold_constants``.
+    """
+    sources, names = _sources(graph), _names(graph)
+    order = {node: index for index, node in enumerate(graph.nodes)}
+    return {
+        names[node]: name_of(min(sources[node], key=order.__getitem__))
+        for node in _to_fold(graph)
+        if sources[node]
+    }
+
+
 def _sources(graph: Graph) -> dict[Node, frozenset[Node]]:
     """The constants that each constant value is computed from; other values are left out."""
     sources: dict[Node, frozenset[Node]] = {}

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.fx import Graph, Node
+from torch.fx import Graph
 
 from pockengine.compile import link, prepare
 from pockengine.errors import InputError
-from pockengine.ir.graph import calls, kind_of, op_name, type_of
-from pockengine.ir.ops import Kind
+from pockengine.ir.graph import type_of
 from pockengine.ir.text import parse
-from pockengine.lower.kernel import Kernel, form_of
+from pockengine.lower.kernel import Kernel
 from pockengine.plan.flops import kernel_bytes, kernel_flops
 from pockengine.report.eager import eager_step
+from pockengine.report.kernel_kind import kernel_kind, main_op
 from pockengine.report.owners import kernel_owners
 from pockengine.report.peaks import PeakMeter, Peaks
 from pockengine.report.workloads import Workload
@@ -248,31 +248,14 @@ def _timings(
         arithmetic = flops / (peaks.flops_per_s * threads)
         traffic = nbytes / peaks.bytes_per_s(nbytes)
         yield Timing(
-            name=f"{number} {owners[number]} {type_of(_main(graph))}".replace("  ", " "),
-            kind=_kind(graph),
+            name=f"{number} {owners[number]} {type_of(main_op(graph))}".replace("  ", " "),
+            kind=kernel_kind(graph),
             calls=1,
             ms=ms,
             flops=flops,
             nbytes=nbytes,
             peak_ms=max(arithmetic, traffic) * 1e3,
         )
-
-
-def _kind(graph: Graph) -> str:
-    """The form of a kernel's loops, and the op that they are there for."""
-    main, form = _main(graph), form_of(graph)
-    told = form in ("map", op_name(main))
-    return form if told else f"{form} {op_name(main)}"
-
-
-def _main(graph: Graph) -> Node:
-    """The op that a kernel is there for: a product, a reduction, or the last."""
-    found = list(calls(graph))
-    for kinds in ((Kind.CONTRACT, Kind.STENCIL), (Kind.REDUCE,)):
-        for node in found:
-            if kind_of(node) in kinds:
-                return node
-    return found[-1]
 
 
 def _no_runs(runs: int) -> InputError:

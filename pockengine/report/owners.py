@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from torch.fx import Node
 
@@ -10,8 +11,12 @@ from pockengine.ir.graph import name_of, role_of
 from pockengine.ir.types import Role
 from pockengine.lower.kernel import Kernel
 
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
-def kernel_owners(kernels: Sequence[Kernel]) -> tuple[list[str], dict[str, str]]:
+
+def kernel_owners(
+    kernels: Sequence[Kernel], folded: Mapping[str, str] = _NOTHING
+) -> tuple[list[str], dict[str, str]]:
     """The owners of kernels, and of the values that they write, by name; empty where there is none.
 
     A kernel works for the parameter that it updates, else for the first tensor of the model that it
@@ -19,11 +24,13 @@ def kernel_owners(kernels: Sequence[Kernel]) -> tuple[list[str], dict[str, str]]
 
     Args:
         kernels: of one entry point, in an order in which they can run.
+        folded: the model's tensor that a constant computed ahead of time stems from.
     """
     owners: list[str] = []
     values: dict[str, str] = {}
     for kernel in kernels:
         owner = _owner(kernel, values)
+        owner = folded.get(owner, owner)
         owners.append(owner)
         values |= {node.name: owner for node in kernel.writes}
     return owners, values

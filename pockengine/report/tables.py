@@ -11,8 +11,10 @@ from tabulate import tabulate
 from pockengine.targets import TARGETS, Target
 
 if TYPE_CHECKING:
+    from pockengine.optimizer import Optimizer
     from pockengine.report.bench import Bench, Timing
     from pockengine.report.peaks import Peaks
+    from pockengine.report.storage import Stored
 
 _RATES = ("ms", "GFLOP/s", "GB/s", "share of peak")
 _RATE_FORMATS = (".4f", ".1f", ".1f", ".0%")
@@ -53,6 +55,16 @@ def _as_dict(target: Target) -> dict[str, Any]:
 def _memory(target: Target) -> str:
     parts = {"SRAM": target.sram_bytes, "flash": target.flash_bytes, "DRAM": target.dram_bytes}
     return ", ".join(f"{size >> 10} KiB {name}" for name, size in parts.items() if size)
+
+
+def optimizer_text(optimizer: Optimizer) -> str:
+    """An optimizer as it would be written, without what is left at its default."""
+    given = (
+        f"{field.name}={getattr(optimizer, field.name)!r}"
+        for field in fields(optimizer)
+        if getattr(optimizer, field.name) != field.default
+    )
+    return f"{type(optimizer).__name__}({', '.join(given)})"
 
 
 def bench_table(found: Bench, top: int | None = None) -> str:
@@ -106,3 +118,43 @@ def _copies(peaks: Peaks) -> str:
         for level, cache in enumerate(caches, start=2)
     ]
     return ", ".join([*parts, f"{beyond.bytes_per_s / 1e9:.1f} GB/s beyond"])
+
+
+def storage_table(parts: Sequence[Stored]) -> str:
+    """What the cache holds, by part."""
+    rows = [
+        (
+            *(part.name, part.files, f"{part.nbytes / 2**20:.1f}"),
+            "" if part.limit_bytes is None else f"{part.limit_bytes / 2**20:.0f}",
+            part.description,
+        )
+        for part in parts
+    ]
+    return tabulate(rows, headers=("part", "files", "MiB", "at most", "what"))
+
+
+def metrics_table(found: Mapping[str, Any]) -> str:
+    """The metrics of a data set; a confusion matrix with its classes."""
+    rows = [
+        (name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        for name, value in found.items()
+        if isinstance(value, (int, float))
+    ]
+    parts = [tabulate(rows, tablefmt="plain", disable_numparse=True)]
+    matrix, classes = found.get("confusion_matrix"), found["classes"]
+    if matrix:
+        lines = [(name, *counts) for name, counts in zip(classes, matrix, strict=True)]
+        parts.append("Rows are true, columns predicted:\n" + tabulate(lines, ("", *classes)))
+    return "\n\n".join(parts)
+
+
+def predictions_table(found: Sequence[Mapping[str, Any]]) -> str:
+    """Predictions, one a line and class."""
+    rows = [
+        (each["input"], *(one["class"], one["score"]))
+        for each in found
+        for one in each.get("classes", ())
+    ]
+    if rows:
+        return tabulate(rows, ("input", "class", "score"), floatfmt=".3f", disable_numparse=[0, 1])
+    return tabulate([(each["input"], str(each["output"])) for each in found], ("input", "output"))

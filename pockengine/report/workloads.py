@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import importlib.util
-import sys
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pockengine.errors import InputError, PockEngineError
-from pockengine.frontend.losses import Loss
-from pockengine.optimizer import SGD, AdamW, Optimizer
+from pockengine.errors import InputError
+from pockengine.frontend.exported import load_exported
+from pockengine.frontend.losses import Loss, main_output
+from pockengine.frontend.modes import evaluating
+from pockengine.optimizer import SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop
+from pockengine.report.model_source import FORMS, call_source, is_exported, wrong_model
 from pockengine.scheme import Rule, Scheme
-from pockengine.tasks import mini_lm, mobilenet_v2
+from pockengine.tasks import mini_lm, mobilenet_v2, small_cnn, small_encoder
 
-OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": SGD(),
-    "momentum": SGD(momentum=0.9),
-    "adamw": AdamW(),
-}
+OPTIMIZERS: MappingProxyType[str, Optimizer] = MappingProxyType(
+    {
+        "sgd": SGD(),
+        "momentum": SGD(momentum=0.9),
+        "adam": Adam(),
+        "adamw": AdamW(),
+        "lion": Lion(),
+        "rmsprop": RMSprop(),
+        "adagrad": Adagrad(),
+    }
+)
 """What ``--optimizer`` takes."""
 
 _CLASSES = 10
 _SEED = 0
+_WORDS = 30522  # of BERT's vocabulary
+_FEATURES = 64
+_NOTHING: Mapping[str, int] = MappingProxyType({})
+_TEXT_INPUTS = ("input_ids", "attention_mask")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +59,23 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A model, and what its source says besides; None where it says nothing.
+
+    Args:
+        model: in the mode it is trained in.
+        batch: ``(inputs, targets)``; targets are None where only inputs are known.
+        loss: as ``compile`` takes it.
+        optimizer: what steps.
+    """
+
+    model: nn.Module
+    batch: tuple[Any, Any] | None = None
+    loss: Loss | None = None
+    optimizer: Optimizer | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
     """How large the batch of a built-in model is.
 
@@ -65,43 +90,94 @@ class Sizes:
     length: int = 128
 
 
-def find_workload(
-    name: str, sizes: Sizes | None = None, optimizer: Optimizer | None = None
-) -> Workload:
-    """The workload of a name.
+def find_model(
+    name: str, given: Mapping[str, int] = _NOTHING, *, pretrained: bool = False
+) -> Found:
+    """The model of a name.
 
     Args:
-        name: ``mobilenet_v2``, ``mini_lm`` or ``mlp``, with random weights; or
-            ``module:function`` or ``file.py:function``, whose function gives
-            ``(model, example_batch, loss)`` and, if it likes, an optimizer.
-        sizes: of a built-in model's batch.
-        optimizer: instead of the workload's own.
+        name: one of ``BUILT_IN``; ``module:function``, ``file.py:function`` or ``file.py``, whose
+            function gives a model, ``(model, example_batch, loss)`` or ``(model, example_batch,
+            loss, optimizer)``; or ``file.pt2``, which ``torch.export.save`` wrote.
+        given: what data tell: ``classes``, ``vocabulary`` (tokens) and ``features`` (numbers of an
+            example). Functions that take arguments of these names are called with them.
+        pretrained: whether a built-in model has its pretrained weights; else random ones.
 
     Raises:
         InputError: there is no such model, or its function does not give what it should.
+        PayloadError: pretrained weights cannot be had.
     """
     torch.manual_seed(_SEED)
     if name in BUILT_IN:
-        model, batch = BUILT_IN[name](sizes or Sizes())
-        chosen = optimizer or SGD(momentum=0.9)
-        return Workload(model=model, batch=batch, loss="cross_entropy", optimizer=chosen)
-    function = _function(name)
-    with _told_of(name, "a function without arguments that makes the model"):
-        made = function()
+        if pretrained and name not in PRETRAINED:
+            raise wrong_model(name, "there are no pretrained weights of it", "--init random")
+        return Found(model=BUILT_IN[name](given, pretrained))
+    if is_exported(name):
+        model, inputs = load_exported(name)
+        return Found(model=model, batch=None if inputs is None else (inputs, None))
+    if ":" not in name and not name.endswith(".py"):
+        raise wrong_model(name, "no such model", f"{', '.join(BUILT_IN)}, {FORMS}")
+    return _found(name, call_source(name, given))
+
+
+def _found(name: str, made: Any) -> Found:
+    """What a function of the user's gave."""
+    if isinstance(made, nn.Module):
+        return Found(model=made)
     if not isinstance(made, tuple) or len(made) not in (3, 4) or not isinstance(made[0], nn.Module):
-        raise _wrong(
+        raise wrong_model(
             name,
             f"its function gives {_told(made)}",
-            "a tuple (model, example_batch, loss) or (model, example_batch, loss, optimizer)",
+            "a model, (model, example_batch, loss) or (model, example_batch, loss, optimizer)",
         )
-    own = made[3] if len(made) == 4 else SGD(momentum=0.9)
-    return Workload(model=made[0], batch=made[1], loss=made[2], optimizer=optimizer or own)
+    optimizer = made[3] if len(made) == 4 else None
+    return Found(model=made[0], batch=made[1], loss=made[2], optimizer=optimizer)
+
+
+def find_workload(
+    name: str,
+    sizes: Sizes | None = None,
+    optimizer: Optimizer | None = None,
+    loss: str | None = None,
+) -> Workload:
+    """The workload of a name, with the batch that its source gives.
+
+    Args:
+        name: as ``find_model``. Of an exported program the targets are made up: classes for an
+            output of two axes, else zeros.
+        sizes: of a built-in model's batch.
+        optimizer: instead of the workload's own.
+        loss: instead of the workload's own.
+
+    Raises:
+        InputError: there is no such model, or it comes without a batch.
+    """
+    found = find_model(name)
+    batch = found.batch
+    if name in BUILT_IN:
+        batch = _BATCHES[name](sizes or Sizes())
+    if batch is None:
+        raise wrong_model(
+            name,
+            "a model without an example batch",
+            "(model, example_batch, loss), or a command that takes --data",
+        )
+    own_loss = found.loss
+    if batch[1] is None and is_exported(name):
+        batch, own_loss = _with_targets(found.model, batch[0])
+    return Workload(
+        model=found.model,
+        batch=batch,
+        loss=loss or own_loss or "cross_entropy",
+        optimizer=optimizer or found.optimizer or SGD(momentum=0.9),
+    )
 
 
 def find_scheme(spec: str | None) -> Scheme | Rule | None:
     """The scheme of ``full``, ``bias_only``, ``bias_only:N``, ``last_blocks:N`` or a JSON file.
 
-    None stays None: what the model's ``requires_grad`` says.
+    None stays None: what the model's ``requires_grad`` says. ``lora:RANK:LAYER,LAYER`` adapts the
+    layers of these names, and updates the head.
 
     Raises:
         SchemeError: the file holds no scheme, or N is not positive.
@@ -116,102 +192,113 @@ def find_scheme(spec: str | None) -> Scheme | Rule | None:
         return Scheme.bias_only(int(count) if count else None)
     if kind == "last_blocks" and count.isdecimal():
         return Scheme.last_blocks(int(count))
+    rank, _, layers = count.partition(":")
+    if kind == "lora" and rank.isdecimal() and layers:
+        return Scheme.lora(int(rank), layers.split(","), head=True)
     if not Path(spec).is_file():
         raise InputError(
             where="--scheme",
             found=repr(spec),
-            needed="full, bias_only, bias_only:N, last_blocks:N or the path of a JSON file",
+            needed="full, bias_only, bias_only:N, last_blocks:N, lora:RANK:LAYER,LAYER or the "
+            "path of a JSON file",
             remedy="Write a file with pe.Scheme({...}).save(path)",
         )
     return Scheme.load(spec)
 
 
-def _mobilenet_v2(sizes: Sizes) -> tuple[nn.Module, tuple[Any, Any]]:
-    images = torch.randn(sizes.batch, 3, sizes.side, sizes.side)
-    return mobilenet_v2(1.0, _CLASSES).eval(), (images, _labels(sizes.batch))
+def _mobilenet_v2(given: Mapping[str, int], pretrained: bool) -> nn.Module:
+    return mobilenet_v2(1.0, given.get("classes", _CLASSES), pretrained=pretrained).eval()
 
 
-def _mini_lm(sizes: Sizes) -> tuple[nn.Module, tuple[Any, Any]]:
-    shape = (sizes.batch, sizes.length)
-    inputs = {
-        "input_ids": torch.randint(0, 30522, shape),
-        "attention_mask": torch.ones(shape, dtype=torch.int64),
-    }
-    return mini_lm(_CLASSES).eval(), (inputs, _labels(sizes.batch))
+def _mini_lm(given: Mapping[str, int], pretrained: bool) -> nn.Module:
+    return mini_lm(given.get("classes", _CLASSES), pretrained=pretrained).eval()
 
 
-def _mlp(sizes: Sizes) -> tuple[nn.Module, tuple[Any, Any]]:
-    model = nn.Sequential(
-        nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, _CLASSES)
+def _mlp(given: Mapping[str, int], pretrained: bool) -> nn.Module:
+    del pretrained
+    return nn.Sequential(
+        *(nn.Linear(given.get("features", _FEATURES), 128), nn.ReLU()),
+        *(nn.Linear(128, 128), nn.ReLU()),
+        nn.Linear(128, given.get("classes", _CLASSES)),
     )
-    return model, (torch.randn(sizes.batch, 64), _labels(sizes.batch))
 
 
-def _labels(count: int) -> torch.Tensor:
+def _small_cnn(given: Mapping[str, int], pretrained: bool) -> nn.Module:
+    del pretrained
+    return small_cnn(given.get("classes", _CLASSES))
+
+
+def _small_encoder(given: Mapping[str, int], pretrained: bool) -> nn.Module:
+    del pretrained
+    return small_encoder(given.get("classes", _CLASSES), given.get("vocabulary", _WORDS))
+
+
+BUILT_IN: MappingProxyType[str, Callable[[Mapping[str, int], bool], nn.Module]] = MappingProxyType(
+    {
+        "mobilenet_v2": _mobilenet_v2,
+        "mini_lm": _mini_lm,
+        "mlp": _mlp,
+        "small_cnn": _small_cnn,
+        "small_encoder": _small_encoder,
+    }
+)
+"""Models by name, from what data tell and whether they are pretrained."""
+
+READS: MappingProxyType[str, str] = MappingProxyType(
+    {
+        "mobilenet_v2": "image",
+        "mini_lm": "text",
+        "small_cnn": "image",
+        "small_encoder": "text",
+        "mlp": "arrays",
+    }
+)
+"""The kind of data that a built-in model reads; all read arrays of the right shape as well."""
+
+PRETRAINED = ("mobilenet_v2", "mini_lm")
+"""Built-in models with pretrained weights."""
+
+
+def _images(sizes: Sizes) -> tuple[Any, Any]:
+    images = torch.randn(sizes.batch, 3, sizes.side, sizes.side)
+    return images, _labels(sizes.batch)
+
+
+def _texts(sizes: Sizes) -> tuple[Any, Any]:
+    shape = (sizes.batch, sizes.length)
+    ids = torch.randint(0, _WORDS, shape)
+    mask = torch.ones(shape, dtype=torch.int64)
+    return dict(zip(_TEXT_INPUTS, (ids, mask), strict=True)), _labels(sizes.batch)
+
+
+def _rows(sizes: Sizes) -> tuple[Any, Any]:
+    return torch.randn(sizes.batch, _FEATURES), _labels(sizes.batch)
+
+
+_BATCHES: MappingProxyType[str, Callable[[Sizes], tuple[Any, Any]]] = MappingProxyType(
+    {
+        "mobilenet_v2": _images,
+        "mini_lm": _texts,
+        "mlp": _rows,
+        "small_cnn": _images,
+        "small_encoder": _texts,
+    }
+)
+
+
+def _labels(count: int) -> Tensor:
     return torch.arange(count) % _CLASSES
 
 
-BUILT_IN: dict[str, Callable[[Sizes], tuple[nn.Module, tuple[Any, Any]]]] = {
-    "mobilenet_v2": _mobilenet_v2,
-    "mini_lm": _mini_lm,
-    "mlp": _mlp,
-}
-"""Models by name."""
-
-
-def _function(name: str) -> Callable[[], Any]:
-    place, _, attribute = name.rpartition(":")
-    if not place or not attribute:
-        known = ", ".join(BUILT_IN)
-        raise _wrong(name, "no such model", f"{known}, module:function or file.py:function")
-    module = _file(name, Path(place)) if place.endswith(".py") else _module(name, place)
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise _wrong(name, f"{place} has no function {attribute}", "a function without arguments")
-    found: Callable[[], Any] = function
-    return found
-
-
-def _module(name: str, place: str) -> ModuleType:
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    with _told_of(name, "a module that Python runs"):
-        try:
-            return importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            raise _wrong(name, str(error), "a module that Python finds from here") from error
-
-
-def _file(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise _wrong(name, f"there is no file {path}", "a Python file")
-    module = importlib.util.module_from_spec(spec)
-    with _told_of(name, "a file that Python runs"):
-        spec.loader.exec_module(module)
-    return module
-
-
-@contextlib.contextmanager
-def _told_of(name: str, needed: str) -> Iterator[None]:
-    """An error in a user's code names the line that it comes from."""
-    try:
-        yield
-    except PockEngineError:
-        raise
-    except Exception as error:
-        told = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-        if frames and not isinstance(error, SyntaxError):  # which says its line itself
-            told += f", {Path(frames[-1].filename).name} line {frames[-1].lineno}"
-        raise _wrong(name, told, needed) from error
+def _with_targets(model: nn.Module, inputs: Any) -> tuple[tuple[Any, Any], Loss]:
+    """A batch with made-up targets, and the loss that goes with them."""
+    with evaluating(model), torch.no_grad():
+        output = model(**inputs) if isinstance(inputs, dict) else model(*inputs)
+    scores = main_output(output)
+    if scores.ndim == 2 and scores.shape[1] > 1:
+        return (inputs, torch.arange(scores.shape[0]) % scores.shape[1]), "cross_entropy"
+    return (inputs, torch.zeros_like(scores)), "mse"
 
 
 def _told(made: object) -> str:
     return f"a tuple of {len(made)}" if isinstance(made, tuple) else f"a {type(made).__name__}"
-
-
-def _wrong(name: str, found: str, needed: str) -> InputError:
-    return InputError(
-        where=f"model {name!r}", found=found, needed=needed, remedy="See `pockengine bench --help`"
-    )

@@ -7,6 +7,7 @@ from pockengine.tasks.images import image_folder
 from pockengine.tasks.mini_lm import EncoderShape, MiniLM, mini_lm
 from pockengine.tasks.mobilenet_v2 import MobileNetV2, mobilenet_v2
 from pockengine.tasks.pictures import IMAGENET, Preprocessing, prepare_images
+from pockengine.tasks.small import small_cnn, small_encoder
 from pockengine.tasks.smol_lm import DecoderShape, SmolLM, smol_lm, smol_lm_tokenizer
 from pockengine.tasks.task import Task, take
 from pockengine.tasks.texts import text_csv
@@ -28,6 +29,8 @@ __all__ = [
     "mini_lm",
     "mobilenet_v2",
     "prepare_images",
+    "small_cnn",
+    "small_encoder",
     "smol_lm",
     "smol_lm_tokenizer",
     "take",

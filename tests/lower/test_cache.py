@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from pockengine.errors import BuildError
-from pockengine.lower.cache import KernelCache, Request, build_many, kernel_key, load
+from pockengine.errors import BuildError, InputError
+from pockengine.lower.cache import KernelCache, Request, build_many, emitters, kernel_key, load
+from pockengine.lower.eviction import (
+    DEFAULT_LIMIT_BYTES,
+    IN_USE_SECONDS,
+    cache_limit,
+    evict,
+    occupied,
+)
 from pockengine.lower.features import host_target
+from pockengine.lower.progress import teller
 from pockengine.lower.tiles import tile_parameters
 
 TARGET = {"kind": "llvm", "mcpu": "haswell"}
@@ -129,3 +139,102 @@ def test_unknown_processor_family_is_an_error() -> None:
     """A family without a row is named."""
     with pytest.raises(BuildError, match="processor family 'vax'"):
         host_target("", "vax")
+
+
+def test_what_another_process_built_meanwhile_is_not_built_again(tmp_path: Path) -> None:
+    """A worker looks once more before it builds."""
+    cache = KernelCache(tmp_path / "cache")
+
+    def tell(done: int, total: int) -> None:
+        if done == 0:
+            assert total == 1
+            cache.put(KEY, b"theirs")
+
+    build_many(cache, [Request(KEY, fail, ("must not run",))], progress=tell)
+    assert cache.get(KEY) == b"theirs"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_progress_counts_what_is_missing(tmp_path: Path, workers: int) -> None:
+    """From none to all; nothing is told where nothing is missing."""
+    cache, told = KernelCache(tmp_path / "cache"), list[tuple[int, int]]()
+    requests = [Request(f"{i:064x}", payload, (str(i), str(tmp_path / "log"))) for i in range(3)]
+    for _ in range(2):
+        build_many(cache, requests, workers, progress=lambda *now: told.append(now))
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_progress_is_shown_to_people_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal there is a line that ends empty; in a pipe there is none."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert teller(None) is None
+    assert teller(progress=False) is None
+    line = teller(progress=True)
+    assert line is not None
+    line(1, 2)
+    assert sys.stderr.getvalue() == "\rbuilding kernels: 1 of 2"  # type: ignore[attr-defined]
+    line(2, 2)
+    assert sys.stderr.getvalue().rstrip(" \r").endswith("2 of 2")  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert teller(None) is line
+
+
+def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
+    """Reading an entry keeps it; the rest goes until there is room, the recently used stay."""
+    cache = KernelCache(tmp_path)
+    keys = [f"{i:064x}" for i in range(4)]
+    paths = [cache.put(key, bytes(1000)) for key in keys]
+    written = time.time() - 2 * IN_USE_SECONDS
+    for age, path in enumerate(paths):
+        os.utime(path, (written + age, written))
+    assert cache.get(keys[0]) is not None  # the oldest, used now
+    size = occupied(paths[0].stat())
+    assert evict(tmp_path, 4 * size) == 0
+    assert evict(tmp_path, 3 * size - 1) == 2 * size
+    assert [path.exists() for path in paths] == [True, False, False, True]
+    assert evict(tmp_path, 0) == size
+    assert paths[0].exists()
+    assert paths[0].stat().st_mtime == pytest.approx(written)  # what maps it, maps it once
+
+
+def test_a_build_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old entries go when new ones come, within the limit that the environment sets."""
+    cache = KernelCache(tmp_path / "cache")
+    old = cache.put("a" * 64, b"old")
+    os.utime(old, (0, 0))
+    monkeypatch.setenv("POCKENGINE_CACHE_BYTES", "100")
+    build_many(cache, [Request(KEY, payload, ("new", str(tmp_path / "log")))])
+    assert (old.exists(), cache.get(KEY)) == (False, b"new")
+    os.utime(cache.put("a" * 64, b"old"), (0, 0))
+    build_many(cache, [Request("b" * 64, payload, ("newer", str(tmp_path / "log")))])
+    assert old.exists()  # what was looked through a moment ago is not again
+
+
+@pytest.mark.parametrize(
+    ("spec", "nbytes"),
+    [("", DEFAULT_LIMIT_BYTES), ("0", 0), ("12", 12), ("3 k", 3 << 10), ("2GiB", 2 << 30)],
+)
+def test_limit_of_the_environment(spec: str, nbytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes, or powers of 1024."""
+    monkeypatch.setenv("POCKENGINE_CACHE_BYTES", spec)
+    assert cache_limit() == nbytes
+
+
+def test_limit_that_is_no_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what would be one."""
+    monkeypatch.setenv("POCKENGINE_CACHE_BYTES", "plenty")
+    with pytest.raises(InputError, match="POCKENGINE_CACHE_BYTES: 'plenty'; a size in bytes"):
+        cache_limit()
+
+
+def test_keys_change_with_whatever_shapes_code() -> None:
+    """Every module that building a kernel imports is in the digest, and the cache itself is not."""
+    program = "import sys, pockengine.lower.build\nprint(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120
+    )
+    parts = ("pockengine.ir.", "pockengine.lower.")
+    needed = {name for name in done.stdout.split() if name.startswith(parts)}
+    found = {f"pockengine.{path.parent.name}.{path.stem}" for path in emitters()}
+    assert needed <= found
+    assert "pockengine.lower.cache" not in found

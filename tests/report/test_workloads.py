@@ -10,7 +10,7 @@ from torch import nn
 
 from pockengine.errors import InputError
 from pockengine.optimizer import SGD, AdamW
-from pockengine.report.workloads import Sizes, find_scheme, find_workload
+from pockengine.report.workloads import Sizes, find_model, find_scheme, find_workload
 from pockengine.scheme import Scheme
 
 SOURCE = """\
@@ -28,6 +28,8 @@ def two():
 
 number = 3
 """
+
+DATACLASS = "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\n"
 
 
 def test_a_function_of_a_file(tmp_path: Path) -> None:
@@ -51,10 +53,10 @@ def test_a_function_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet", "model 'resnet': no such model; mobilenet_v2, mini_lm, mlp, module:function"),
+        ("resnet", "model 'resnet': no such model; mobilenet_v2, mini_lm, mlp, small_cnn, small"),
         ("nowhere:f", "No module named 'nowhere'"),
         ("nowhere.py:f", "there is no file nowhere.py"),
-        ("{path}:two", "its function gives a tuple of 2; a tuple"),
+        ("{path}:two", "its function gives a tuple of 2; a model, (model, example_batch, loss)"),
         ("{path}:five", "has no function five"),
         ("{path}:number", "has no function number"),
     ],
@@ -89,3 +91,68 @@ def test_schemes(tmp_path: Path) -> None:
     for wrong in ("last_blocks", "last_blocks:x", "nothing.json"):
         with pytest.raises(InputError, match="--scheme"):
             find_scheme(wrong)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("def f():\n    return nn.Linear(1, 1)\n", "Linear"),
+        ("def other():\n    ...\ndef model():\n    return nn.ReLU()\n", "ReLU"),
+        ("def make_model(classes):\n    return nn.Linear(2, classes)\n", "Linear"),
+        ("def model(classes=3, depth=2):\n    return nn.Linear(2, classes)\n", "Linear"),
+        (DATACLASS + "def model():\n    return nn.ReLU()\n", "ReLU"),
+    ],
+)
+def test_the_obvious_function_of_a_file(tmp_path: Path, source: str, kind: str) -> None:
+    """The only one, or one with a usual name; data tell it the number of classes."""
+    path = tmp_path / "mine.py"
+    path.write_text("from torch import nn\n" + source)
+    found = find_model(str(path), {"classes": 7, "vocabulary": 9})
+    assert type(found.model).__name__ == kind
+    assert getattr(found.model, "out_features", 1) in (1, 7)
+    assert (found.batch, found.loss, found.optimizer) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def f(): ...\ndef g(): ...\n", "its functions are f, g; one that is called workload or"),
+        ("x = 1\n", "it has no function"),
+        ("def f(a, b=1): ...\n", "its function needs a; a function without arguments, or with"),
+        (
+            "def f():\n    return 1 / 0\n",
+            r"raises ZeroDivisionError: division by zero \(mine.py, li",
+        ),
+        ("import nothing_here\n", "its code raises ModuleNotFoundError: No module named 'nothing_"),
+        ("def f(:\n", "its code raises SyntaxError"),
+        ("def f():\n    return 3\n", "its function gives a int; a model"),
+        ("def model():\n    from torch import nn\n    return nn.ReLU()\n", "without an example ba"),
+    ],
+)
+def test_mistakes_in_a_file(tmp_path: Path, source: str, message: str) -> None:
+    """Each is one line that names the file, and the line where it has one."""
+    path = tmp_path / "mine.py"
+    path.write_text(source)
+    with pytest.raises(InputError, match=message) as caught:
+        find_workload(str(path))
+    assert str(caught.value).count("\n") == 0
+    assert "mine.py" in str(caught.value)
+
+
+def test_an_exported_program(tmp_path: Path) -> None:
+    """It brings its inputs; targets and loss are made up after its output."""
+    path = str(tmp_path / "net.pt2")
+    torch.export.save(torch.export.export(nn.Linear(3, 2), (torch.ones(4, 3),)), path)
+    found = find_workload(path)
+    assert (found.batch[1].tolist(), found.loss) == ([0, 1, 0, 1], "cross_entropy")
+    torch.export.save(torch.export.export(nn.Linear(3, 1), (torch.ones(4, 3),)), path)
+    found = find_workload(path, optimizer=AdamW())
+    assert (found.batch[1].shape, found.loss, found.optimizer) == ((4, 1), "mse", AdamW())
+    assert find_workload(path, loss="l1").loss == "l1"
+
+
+def test_lora_scheme() -> None:
+    """Rank and layers."""
+    assert find_scheme("lora:4:query,value") == Scheme.lora(4, ["query", "value"], head=True)
+    with pytest.raises(InputError, match="lora:RANK:LAYER"):
+        find_scheme("lora:4")
