@@ -70,7 +70,7 @@ def wrong_model(name: str, found: str, needed: str) -> InputError:
         where=f"model {name!r}",
         found=found,
         needed=needed,
-        remedy="`pockengine compile --help` shows the forms of MODEL",
+        remedy="See the forms of MODEL in `pockengine compile --help`",
     )
 
 
