@@ -7,6 +7,7 @@ import gc
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from threading import RLock
 from typing import Any, TypeAlias
 
 import torch
@@ -279,6 +280,16 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
     return Trainer(program, prepared.captured.tensors, threads, seed)
 
 
+_TURNS = RLock()
+
+
+@contextlib.contextmanager
+def _in_turn() -> Iterator[None]:
+    """Threads take turns: capturing sets modes of PyTorch and of the model, which all share."""
+    with _TURNS:
+        yield
+
+
 @contextlib.contextmanager
 def _older_objects_frozen() -> Iterator[None]:
     """Garbage collections inside pass over what was there before.
@@ -296,6 +307,7 @@ def _older_objects_frozen() -> Iterator[None]:
         gc.unfreeze()
 
 
+@_in_turn()
 @_older_objects_frozen()
 def prepare(  # noqa: PLR0913 - as compile
     model: nn.Module,
