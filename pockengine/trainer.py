@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pockengine.adapters import merged
-from pockengine.checks import is_number, is_whole, kind_of
+from pockengine.checks import is_number, is_whole, kind_of, some
 from pockengine.errors import InputError, TrainError
 from pockengine.fit.callbacks import AnyCallback
 from pockengine.fit.history import History
@@ -30,7 +30,7 @@ from pockengine.lower.cache import load as load_kernel
 from pockengine.modes import COUNT, Modes, ema_name
 from pockengine.optimizer import Optimizer
 from pockengine.plan.memory import Plan
-from pockengine.resume import DELTA, FULL, Checkpoint, Model, resumed, same_bits, some
+from pockengine.resume import DELTA, FULL, Checkpoint, Model, resumed, same_bits
 from pockengine.runtime.descriptor import Descriptor
 from pockengine.runtime.emulate import Replay, emulate
 from pockengine.runtime.encoding import encode
