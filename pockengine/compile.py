@@ -65,13 +65,14 @@ from pockengine.passes.update_writer import LEARNING_RATE
 from pockengine.plan.costs import saving_costs
 from pockengine.plan.fit import check_fits
 from pockengine.plan.memory import Plan, plan_memory
+from pockengine.program import Program
 from pockengine.runtime.assemble import EntrySource, assemble
 from pockengine.runtime.shapes import shaped
 from pockengine.runtime.signature import Signature
 from pockengine.scheme import Channels, Rule, Scheme, checked_scheme
 from pockengine.targets import Target, get_target
 from pockengine.targets.host import TARGET as HOST
-from pockengine.trainer import Program, Trainer, checked_seed, checked_threads
+from pockengine.trainer import Trainer, checked_seed, checked_threads
 from pockengine.weights import Paths, StoredWeights
 
 Observer: TypeAlias = Callable[[str, str, Graph], None]
