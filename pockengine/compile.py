@@ -7,6 +7,7 @@ import gc
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from threading import RLock
 from typing import Any, TypeAlias
 
 import torch
@@ -64,13 +65,14 @@ from pockengine.passes.update_writer import LEARNING_RATE
 from pockengine.plan.costs import saving_costs
 from pockengine.plan.fit import check_fits
 from pockengine.plan.memory import Plan, plan_memory
+from pockengine.program import Program
 from pockengine.runtime.assemble import EntrySource, assemble
 from pockengine.runtime.shapes import shaped
 from pockengine.runtime.signature import Signature
 from pockengine.scheme import Channels, Rule, Scheme, checked_scheme
 from pockengine.targets import Target, get_target
 from pockengine.targets.host import TARGET as HOST
-from pockengine.trainer import Program, Trainer, checked_seed, checked_threads
+from pockengine.trainer import Trainer, checked_seed, checked_threads
 from pockengine.weights import Paths, StoredWeights
 
 Observer: TypeAlias = Callable[[str, str, Graph], None]
@@ -279,6 +281,16 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
     return Trainer(program, prepared.captured.tensors, threads, seed)
 
 
+_TURNS = RLock()
+
+
+@contextlib.contextmanager
+def _in_turn() -> Iterator[None]:
+    """Threads take turns: capturing sets modes of PyTorch and of the model, which all share."""
+    with _TURNS:
+        yield
+
+
 @contextlib.contextmanager
 def _older_objects_frozen() -> Iterator[None]:
     """Garbage collections inside pass over what was there before.
@@ -296,6 +308,7 @@ def _older_objects_frozen() -> Iterator[None]:
         gc.unfreeze()
 
 
+@_in_turn()
 @_older_objects_frozen()
 def prepare(  # noqa: PLR0913 - as compile
     model: nn.Module,

@@ -20,6 +20,8 @@ else:
     import fcntl
 
 _POLL_S = 0.02
+_TOKEN_BYTES = 4
+_ANY_TOKEN = "[0-9a-f]" * (2 * _TOKEN_BYTES)  # and no more: a.b's new files are none of a's
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 _BUSY = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK)
 
@@ -81,7 +83,7 @@ class SystemDisk:
 
     def leftovers(self, path: Path) -> list[Path]:
         """See ``Disk``."""
-        return list(path.parent.glob(f".{escape(path.name)}.*.new"))
+        return list(path.parent.glob(f".{escape(path.name)}.{_ANY_TOKEN}.new"))
 
     def create(self, path: Path) -> int:
         """See ``Disk``."""
@@ -145,7 +147,7 @@ def replace_file(path: Path, parts: Iterable[memoryview], disk: Disk = SYSTEM) -
     Raises:
         OSError: the disk refuses; BlockingIOError where another writer is at it.
     """
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    new = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}.new")
     with disk.lock(path) as alone:
         for old in disk.leftovers(path) if alone else ():
             disk.unlink(old)

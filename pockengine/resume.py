@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pockengine.checkpoint import fingerprint, read_checkpoint, unusable, write_checkpoint
-from pockengine.checks import is_whole
+from pockengine.checks import is_whole, some
 from pockengine.disk import SYSTEM, Disk
 from pockengine.errors import CheckpointError, InputError, SchemeError
 from pockengine.modes import ACCUMULATED, EMA
@@ -253,12 +253,6 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors of one shape and dtype are equal to the bit, NaN and signs of 0 too."""
     bits = [t.contiguous().reshape(-1).view(torch.uint8) for t in (one, other) if t.numel()]
     return not bits or torch.equal(*bits)
-
-
-def some(names: Collection[str]) -> str:
-    """The first three names, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return (", ".join(list(names)[:3]) or "nothing") + more
 
 
 def _foreign(path: str | Path, found: str) -> CheckpointError:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from pockengine.adapters import merged
-from pockengine.checks import is_number, is_whole, kind_of
+from pockengine.checks import is_number, is_whole, kind_of, some
+from pockengine.contents import Contents
 from pockengine.errors import InputError, TrainError
 from pockengine.fit.callbacks import AnyCallback
 from pockengine.fit.history import History
@@ -23,75 +21,21 @@ from pockengine.fit.loop import Settings
 from pockengine.fit.loop import fit as run_fit
 from pockengine.fit.measure import metrics as measure_metrics
 from pockengine.fit.metrics import Metric
-from pockengine.frontend.losses import LossKind
-from pockengine.ir.draws import SEED
-from pockengine.ir.types import Region
 from pockengine.lower.cache import load as load_kernel
-from pockengine.modes import COUNT, Modes, ema_name
-from pockengine.optimizer import Optimizer
+from pockengine.modes import ema_name
 from pockengine.plan.memory import Plan
-from pockengine.resume import DELTA, FULL, Checkpoint, Model, resumed, same_bits, some
-from pockengine.runtime.descriptor import Descriptor
+from pockengine.program import Program
+from pockengine.resume import Checkpoint
 from pockengine.runtime.emulate import Replay, emulate
 from pockengine.runtime.encoding import encode
 from pockengine.runtime.engine import Engine
 from pockengine.runtime.export import export
 from pockengine.runtime.image import Image
-from pockengine.runtime.regions import Regions
 from pockengine.runtime.shapes import Bound, bind, shaped
-from pockengine.runtime.signature import Signature, has_tensors
+from pockengine.runtime.signature import has_tensors
 from pockengine.runtime.threads import default_threads
 from pockengine.schedules import Schedule
-from pockengine.scheme import Channels, Scheme
 from pockengine.targets import Target
-from pockengine.weights import StoredWeights
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """A compiled trainer but for the contents of its regions.
-
-    Args:
-        target: the machine it is for.
-        descriptor: its tables.
-        kernels: files of its kernels in the cache, in the descriptor's order; for another target
-            than the host, of object files.
-        plan: where its values lie.
-        shapes: what it may be called with; the example batch first.
-        partial: whether a batch may have fewer samples.
-        names: the model's ``state_dict()`` names -> canonical names.
-        dtypes: of the model's tensors, by canonical name.
-        fold: contents of the const region, by name, from the model's tensors by canonical name.
-        initial: what state starts with where that is not zero, by name.
-        modes: what a step does besides updating.
-        scheme: what is updated, resolved.
-        channels: the part of each parameter that is updated in part.
-        optimizer: how.
-        adapters: the scale of each layer's low-rank adapter, by the layer's name.
-        loss: what its loss says about outputs and targets.
-    """
-
-    target: Target
-    descriptor: Descriptor
-    kernels: tuple[Path, ...]
-    plan: Plan
-    shapes: tuple[Signature, ...]
-    partial: bool
-    names: Mapping[str, str]
-    dtypes: Mapping[str, torch.dtype]
-    fold: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
-    initial: Mapping[str, float]
-    modes: Modes
-    scheme: Scheme
-    channels: Mapping[str, Channels]
-    optimizer: Optimizer
-    adapters: Mapping[str, float] = field(default_factory=dict)
-    loss: LossKind = field(default_factory=LossKind)
-
-    @property
-    def signature(self) -> Signature:
-        """What it is called with: batches like the example."""
-        return self.shapes[0]
 
 
 class Trainer:
@@ -112,22 +56,7 @@ class Trainer:
         seed: int = 0,
     ) -> None:
         self._program = program
-        self._regions = Regions(program.plan, program.descriptor.region_alignment)
-        self._kept = {
-            name: tensor.detach().to(program.dtypes[name], copy=True)
-            for name, tensor in tensors.items()
-            if name not in self._regions
-        }
-        release = tensors.release if isinstance(tensors, StoredWeights) else None
-        self._regions.write(program.fold(tensors), release)
-        self._regions.write({name: tensors[name] for name in self._changing(tensors)}, release)
-        chosen = checked_seed(seed)
-        if SEED in self._regions:
-            self._regions.write({SEED: torch.tensor(chosen)})
-        for name, value in program.initial.items():
-            self._regions.view(name).fill_(value)
-        self._start_averages()
-        self._base: str | None = None  # what deltas are to; formed when it is asked for
+        self._contents = Contents.begun(program, tensors, checked_seed(seed))
         self.threads = checked_threads(threads)
         self._engine = self._open() if program.target.llvm is None else None
 
@@ -140,35 +69,26 @@ class Trainer:
                 needed="whole parameters",
                 remedy="Load a checkpoint",
             )
-        return {
-            "program": self._program,
-            "regions": self._regions.arrays[:-1],  # nothing in the arena outlasts a step
-            "kept": self._kept,
-            "base": self._base,
-            "threads": self.threads,
-        }
+        return {"program": self._program, "contents": self._contents, "threads": self.threads}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Become a trainer of one's own, open, with the same contents."""
         program: Program = state["program"]
         self._program = program
-        self._regions = Regions(program.plan, program.descriptor.region_alignment)
-        for array, contents in zip(self._regions.arrays, state["regions"], strict=False):
-            array[:] = contents
-        self._kept = dict(state["kept"])
-        self._base = state["base"]
+        self._contents = state["contents"]
         self.threads = state["threads"]
         self._engine = self._open() if program.target.llvm is None else None
+
+    def __copy__(self) -> Self:
+        made = object.__new__(type(self))
+        made.__setstate__({**self.__getstate__(), "contents": copy.copy(self._contents)})
+        return made
 
     def __deepcopy__(self, _memo: object) -> Self:
         return copy.copy(self)  # the program never changes; the rest is copied
 
-    def _changing(self, tensors: Container[str]) -> list[str]:
-        """The model's tensors, of these, that a step may write: parameters and buffers."""
-        return [n for n in self._regions.names(Region.PARAM, Region.STATE) if n in tensors]
-
     def _open(self) -> Engine:
-        const, param, state, arena = self._regions.arrays
+        const, param, state, arena = self._contents.regions.arrays
         return Engine(
             encode(self._program.descriptor),
             [load_kernel(path) for path in self._program.kernels],
@@ -231,7 +151,7 @@ class Trainer:
     @property
     def accumulated(self) -> int:
         """How many steps wait for their update; 0 without ``accumulate``."""
-        return int(self._regions.view(COUNT)) if COUNT in self._regions else 0
+        return self._contents.accumulated
 
     def apply(self, *, lr: float) -> bool:
         """Update by what is accumulated so far, such as at the end of an epoch.
@@ -409,13 +329,6 @@ class Trainer:
                 remedy="Compile with ema=0.999, or leave it out here",
             )
 
-    def _start_averages(self) -> None:
-        """The averages of parameters become the parameters."""
-        for name in self._regions.names(Region.PARAM):
-            if ema_name(name) in self._regions:
-                view = self._regions.view(ema_name(name))
-                view.copy_(_leading(self._regions.view(name), view))
-
     def state_dict(self, *, merge: bool = False, ema: bool = False) -> dict[str, Tensor]:
         """Copies of all of the model's tensors, under PyTorch's names, dense and in its order.
 
@@ -431,18 +344,9 @@ class Trainer:
         Raises:
             InputError: there are no averages.
         """
-        canonical = {name: self._tensor(name) for name in self._names}
         if ema:
             self._check_ema()
-            for name, tensor in canonical.items():
-                if ema_name(name) in self._regions:
-                    average = self._regions.view(ema_name(name))
-                    _leading(tensor, average).copy_(average)
-        found = {
-            name: canonical[used] if name == used else canonical[used].clone()
-            for name, used in self._program.names.items()
-        }
-        return merged(found, self._program.adapters) if merge else found
+        return self._contents.state_dict(merge=merge, ema=ema)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over all of the model's tensors; the optimizer's state stays.
@@ -453,58 +357,8 @@ class Trainer:
             InputError: a name is missing or unknown, a shape differs, or two names of one tied
                 tensor disagree. Nothing was changed.
         """
-        self._take_model(self._canonical(state))
-        self._start_averages()
+        self._contents.take_state_dict(state)
         self._clear_torn()
-
-    def _take_model(self, found: Mapping[str, Tensor]) -> None:
-        """Take over some of the model's tensors, whole, by canonical name."""
-        params = set(self._changing(found))
-        frozen = {name: tensor for name, tensor in found.items() if name not in params}
-        if not all(same_bits(tensor, self._look(name)) for name, tensor in frozen.items()):
-            kept = {name: found[name].clone() for name in self._kept if name in found}
-            contents = self._program.fold({**self._everything(), **found})
-            self._kept.update(kept)
-            self._regions.write(contents)
-        self._regions.write({name: found[name] for name in params})
-        self._base = None
-
-    def _everything(self) -> dict[str, Tensor]:
-        """All tensors that were captured, by canonical name."""
-        inside = self._regions.names(Region.PARAM, Region.CONST)
-        inside += [n for n in self._regions.names(Region.STATE) if n in self._program.dtypes]
-        return {**self._kept, **{name: self._regions.read(name) for name in inside}}
-
-    def _tensor(self, name: str) -> Tensor:
-        """A dense copy of one of the model's tensors."""
-        return self._look(name).clone(memory_format=torch.contiguous_format)
-
-    def _look(self, name: str) -> Tensor:
-        """One of the model's tensors as it lies here, not to be written to."""
-        if name not in self._regions:
-            return self._kept[name]
-        return self._regions.view(name).to(self._program.dtypes[name])
-
-    def _canonical(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors by canonical name, checked."""
-        names = self._program.names
-        if not isinstance(state, Mapping):
-            raise _bad_state(kind_of(state))
-        missing, unknown = sorted(names.keys() - state.keys()), sorted(state.keys() - names.keys())
-        if missing or unknown:
-            raise _bad_state(f"missing {some(missing)}; unknown {some(unknown)}")
-        found: dict[str, Tensor] = {}
-        for name, used in names.items():
-            tensor = _with_values(name, state[name]).to(self._program.dtypes[used])
-            wanted = self._look(used).shape
-            if tensor.shape != wanted:
-                raise _bad_state(f"{name} has shape {tuple(tensor.shape)}, not {tuple(wanted)}")
-            tied = found.setdefault(used, tensor)
-            if tied is tensor:
-                continue
-            if not torch.allclose(tied, tensor, rtol=0, atol=0, equal_nan=True):
-                raise _bad_state(f"{name} differs from {used}, which it is tied to")
-        return found
 
     def save(
         self,
@@ -532,22 +386,7 @@ class Trainer:
             CheckpointError: the file cannot be written, or another process is at it.
             InputError: ``extra`` holds anything but texts.
         """
-        updated, parts = self._updated(), self._parts() if delta else {}
-        frozen = set() if delta else self._names - set(updated)
-        tensors = {name: self._tensor(name) for name in updated}
-        for name, part in parts.items():
-            tensors[name] = tensors[name].narrow(part.axis, 0, part.count)
-        Checkpoint(
-            kind=DELTA if delta else FULL,
-            model=tensors | {name: self._look(name) for name in frozen},
-            state={name: self._regions.read(name) for name in self._state_names() if state},
-            scheme=self._program.scheme,
-            optimizer=repr(self._program.optimizer),
-            parts=parts,
-            base=self._delta_base() if delta else "",
-            has_state=state,
-            extra=extra or {},
-        ).write(path)
+        self._contents.checkpoint(delta=delta, state=state, extra=extra or {}).write(path)
 
     def load(self, path: str | Path) -> dict[str, str]:
         """Take over what ``save`` wrote, also by a trainer of another scheme or optimizer.
@@ -565,14 +404,7 @@ class Trainer:
                 values. Nothing was changed.
         """
         found = Checkpoint.read(path)
-        model = Model(self._names, self._look).updated_by(found, path)
-        wanted = {name: self._regions.view(name) for name in self._state_names()}
-        state, anew = resumed(found, wanted, repr(self._program.optimizer))
-        self._take_model(model)
-        for name in anew:
-            self._regions.view(name).fill_(self._program.initial.get(name, 0))
-        self._start_averages()
-        self._regions.write(state)
+        anew = self._contents.take(found, path)
         self._clear_torn()
         if anew and found.has_state:
             warnings.warn(
@@ -580,31 +412,6 @@ class Trainer:
                 stacklevel=2,
             )
         return dict(found.extra)
-
-    @property
-    def _names(self) -> set[str]:
-        """Canonical names of the model's tensors."""
-        return set(self._program.names.values())
-
-    def _updated(self) -> list[str]:
-        """What of the model a step may write, and so a delta holds."""
-        return self._changing(self._names)
-
-    def _parts(self) -> dict[str, Channels]:
-        """The part of each parameter that a step writes, where that is not all."""
-        updated = self._updated()
-        return {name: part for name, part in self._program.channels.items() if name in updated}
-
-    def _delta_base(self) -> str:
-        """What deltas are to: no step changes it."""
-        if self._base is None:
-            self._base = Model(self._names, self._look).base(self._updated(), self._parts())
-        return self._base
-
-    def _state_names(self) -> list[str]:
-        """What changes besides the model."""
-        model = self._names
-        return [n for n in self._regions.names(Region.PARAM, Region.STATE) if n not in model]
 
     def _clear_torn(self) -> None:
         if self._engine is not None:
@@ -661,7 +468,7 @@ class Trainer:
 
     def image(self) -> Image:
         """All that another machine needs."""
-        const, param, state, _ = self._regions.arrays
+        const, param, state, _ = self._contents.regions.arrays
         return Image(
             target=self._program.target,
             descriptor=self._program.descriptor,
@@ -701,11 +508,6 @@ def _rate(lr: float) -> np.ndarray[Any, Any]:
             else "Nothing was changed; give a learning rate such as 1e-3",
         )
     return np.array([value], np.float32)
-
-
-def _leading(whole: Tensor, part: Tensor) -> Tensor:
-    """A view of the leading slice of a tensor that has another's shape."""
-    return whole[tuple(slice(extent) for extent in part.shape)]
 
 
 def checked_threads(threads: int | None) -> int:
@@ -748,22 +550,4 @@ def _foreign_machine(target: Target) -> TrainError:
         found="its kernels are code for another machine",
         needed='only what is compiled for target="host" runs here',
         remedy="Write it for its machine by export(folder), or run it in an emulator by emulate",
-    )
-
-
-def _with_values(name: str, value: object) -> Tensor:
-    """A tensor of a ``state_dict``, on the CPU."""
-    try:
-        return torch.as_tensor(value).detach().cpu().to_dense()
-    except (TypeError, ValueError, RuntimeError) as error:  # NotImplementedError of meta tensors
-        told = str(error).splitlines()[0]
-        raise _bad_state(f"{name} is no tensor of values ({told})") from error
-
-
-def _bad_state(found: str) -> InputError:
-    return InputError(
-        where="load_state_dict",
-        found=found,
-        needed="the tensors of the model that was compiled",
-        remedy="Nothing was changed; pass model.state_dict() of such a model",
     )

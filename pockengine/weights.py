@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pockengine.checks import is_whole, kind_of
+from pockengine.checks import is_whole, kind_of, some
 from pockengine.errors import InputError
 
 Paths = str | Path | Sequence[str | Path]
@@ -98,7 +98,7 @@ class StoredWeights(Mapping[str, Tensor]):
     def _check(self) -> None:
         missing = [n for n, t in self._tensors.items() if t.is_meta and self._entry(n) is None]
         if missing:
-            raise self._unfit(f"no values of {_some(missing)}", "Save all of the model's tensors")
+            raise self._unfit(f"no values of {some(missing)}", "Save all of the model's tensors")
         for name, tensor in self._tensors.items():
             entry = self._entry(name)
             if entry is not None and entry.shape != tuple(tensor.shape):
@@ -180,8 +180,3 @@ def _entry(mapping: mmap.mmap, first: int, row: Mapping[str, Any]) -> _Entry:
     if stop - start != prod(shape) * dtype.itemsize:
         raise ValueError(f"{stop - start} bytes for {shape} of {row['dtype']}")
     return _Entry(mapping, first + start, stop - start, dtype, shape)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -209,6 +211,32 @@ def test_errors() -> None:
         pe.compile(model, batch, **options, target="cray-1")
     with pytest.raises(InputError, match=r"threads=.*: 0; .*a whole number"):
         pe.compile(model, batch, **options, threads=0)
+
+
+class _Counting(nn.Linear):
+    """Notes how many threads trace at once."""
+
+    inside, most = 0, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, 2) -> (N, 2)."""
+        _Counting.inside += 1
+        _Counting.most = max(_Counting.most, _Counting.inside)
+        time.sleep(0.05)
+        _Counting.inside -= 1
+        return super().forward(x)
+
+
+def test_threads_take_turns() -> None:
+    """Threads that compile do not meet in the modes that tracing sets for all of them."""
+    batch = torch.randn(3, 2), torch.randn(3, 2)
+
+    def compiled(_: int) -> bool:
+        return bool(prepare(_Counting(2, 2), batch, loss="mse", optimizer=pe.SGD()).kernels)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(compiled, range(2)))
+    assert _Counting.most == 1
 
 
 def test_import_is_cheap() -> None:

@@ -186,9 +186,11 @@ def test_a_lock_left_behind(tmp_path: Path) -> None:
     path = tmp_path / "a[1].ckpt"
     (tmp_path / f".{path.name}.lock").touch()
     (tmp_path / f".{path.name}.12ab34cd.new").write_bytes(b"half")
-    (tmp_path / f".{path.name}x.12ab34cd.new").write_bytes(b"another file's")
+    others = {f".{path.name}{more}.12ab34cd.new" for more in ("x", ".best", ".12ab34cd")}
+    for other in others:
+        (tmp_path / other).write_bytes(b"another file's, perhaps being written")
     write_checkpoint(path, _tensors(1.0), {}, SystemDisk(patience_s=0))
-    assert {p.name for p in tmp_path.iterdir()} == {path.name, f".{path.name}x.12ab34cd.new"}
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, *others}
 
 
 def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,10 +23,10 @@ from pockengine.lower.cache import load as load_kernel
 from pockengine.lower.link import build_shared
 from pockengine.plan import memory
 from pockengine.plan.pack import pack
+from pockengine.program import Program
 from pockengine.runtime import library
 from pockengine.runtime.encoding import encode
 from pockengine.runtime.engine import Engine
-from pockengine.trainer import Program
 from tests.models import MODELS, SCHEMES, small_case
 from tests.spine import Case, compiled_trainer, prepared
 

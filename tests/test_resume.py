@@ -18,9 +18,9 @@ from pockengine.compile import link, prepare
 from pockengine.errors import CheckpointError, InputError
 from pockengine.modes import Modes
 from pockengine.optimizer import Optimizer
+from pockengine.program import Program
 from pockengine.resume import STATE, same_bits
 from pockengine.tasks import mobilenet_v2
-from pockengine.trainer import Program
 from tests.oracles import TiedMlp
 
 _X, _Y = torch.linspace(-1, 1, 18).reshape(3, 6), torch.linspace(0, 1, 12).reshape(3, 4)

@@ -16,7 +16,7 @@ from torch import Tensor
 import pockengine as pe
 from pockengine.compile import link, prepare
 from pockengine.errors import CheckpointError, InputError, TrainError
-from pockengine.trainer import Program
+from pockengine.program import Program
 from tests.oracles import TiedMlp
 
 _X, _Y = torch.linspace(-1, 1, 18).reshape(3, 6), torch.linspace(0, 1, 12).reshape(3, 4)

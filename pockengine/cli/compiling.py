@@ -58,7 +58,6 @@ def compile_command(
     from pockengine.compile import compile as build  # noqa: PLC0415
     from pockengine.report.manifest import manifest, manifest_table  # noqa: PLC0415
     from pockengine.report.workloads import find_scheme  # noqa: PLC0415
-    from pockengine.scheme import Scheme  # noqa: PLC0415
 
     if output is not None and target == "host":
         raise click.UsageError(
@@ -66,21 +65,17 @@ def compile_command(
             "for this one, `pockengine.compile` in Python gives the trainer."
         )
     workload = workload_of(**options)
-    wanted = find_scheme(scheme) or Scheme.from_requires_grad(workload.model)
-    chosen = wanted.resolve(wanted.prepared(workload.model))
     with build(
         workload.model,
         workload.batch,
         loss=workload.loss,
         optimizer=workload.optimizer,
-        scheme=wanted,
+        scheme=find_scheme(scheme),
         partial=partial,
         target=target,
         threads=threads,
     ) as trainer:
-        found = manifest(
-            trainer, model=options["model"], scheme=dict(chosen), optimizer=workload.optimizer
-        )
+        found = manifest(trainer, model=options["model"])
         if output is not None:
             _export(trainer, output, found)
     click.echo(json.dumps(found, indent=2) if as_json else manifest_table(found))

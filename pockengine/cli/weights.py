@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +9,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from pockengine.checks import some
 from pockengine.cli.reading import Reading
+from pockengine.disk import replace_file
 from pockengine.errors import InputError
 
 _KEY = "pockengine.reading"
@@ -25,14 +26,11 @@ def write_weights(path: Path, state: Mapping[str, Tensor], reading: Reading) -> 
     tensors = {name: tensor.clone().contiguous() for name, tensor in state.items()}  # tied ones too
     content = save(tensors, {"format": "pt", _KEY: reading.to_json()})
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".weights-") as folder:
-            made = Path(folder) / path.name
-            made.write_bytes(content)
-            made.replace(path)
+        replace_file(path.resolve(), [memoryview(content)])
     except OSError as error:
         raise InputError(
             where=f"weights {path}",
-            found=f"cannot be written ({error.strerror})",
+            found=f"cannot be written ({error.strerror or error})",
             needed="a place with room for them",
             remedy="Name another file with --out",
         ) from error
@@ -73,7 +71,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) ->
         ),
     }
     if any(wrong.values()):
-        told = "; ".join(f"{what}: {_some(names)}" for what, names in wrong.items() if names)
+        told = "; ".join(f"{what}: {some(names)}" for what, names in wrong.items() if names)
         raise InputError(
             where=f"weights {path}",
             found=told,
@@ -81,8 +79,3 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) ->
             remedy="Name the model, and the number of classes, that they were trained for",
         )
     model.load_state_dict(dict(tensors))
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

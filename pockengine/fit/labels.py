@@ -80,8 +80,11 @@ def _of_indices(scores: Tensor, true: Tensor, loss: LossKind) -> Labels | None:
         scores = scores.movedim(1, -1)
     kept = true != loss.ignore
     if scores.shape[-1] == 1:
-        return _labels(_above(scores[..., 0], loss)[kept], true[kept], 2)
-    return _labels(scores.argmax(-1)[kept], true[kept], scores.shape[-1])
+        found = _labels(_above(scores[..., 0], loss)[kept], true[kept], 2)
+    else:
+        found = _labels(scores.argmax(-1)[kept], true[kept], scores.shape[-1])
+    known = ((found.true >= 0) & (found.true < found.classes)).all()
+    return found if known else None  # such as ranks, with a score for each step between two
 
 
 def _of_reals(scores: Tensor, true: Tensor, loss: LossKind, sure: bool) -> Labels | None:

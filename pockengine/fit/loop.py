@@ -164,10 +164,12 @@ class _Run:
         now = time.perf_counter()
         position.seconds += now - self._clock
         self._clock = now
+        if status.stopping:  # the epoch's end is saved, with its row
+            return False
         every = self._wanted.save_every
         if every is not None and position.step % every == 0:
             self._save()
-        return not status.stopping
+        return True
 
     def _validated(self) -> dict[str, Any]:
         if self._validation is None:

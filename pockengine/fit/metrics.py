@@ -76,8 +76,8 @@ class Meter:
         self._samples += count
         if self._automatic and self._kind.name != "causal_lm":
             found = labels(outputs, targets, self._kind, sure=True)
-            if found is not None and self._counts is None and "accuracy" not in self._metrics:
-                self._metrics.append("accuracy")
+            self._automatic = found is not None  # of all batches or of none
+            self._metrics = ["loss"] if found is None else ["loss", "accuracy"]
             self._count(found)
         elif any(metric in _OF_LABELS for metric in self._metrics):
             found = labels(outputs, targets, self._kind)

@@ -12,6 +12,7 @@ from pockengine.errors import CheckpointError
 from pockengine.fit.callbacks import Callbacks
 from pockengine.fit.history import History
 from pockengine.fit.trainable import Trainable
+from pockengine.resume import Checkpoint
 
 KEY = "fit"
 _VERSION = 1
@@ -82,15 +83,16 @@ def read(
 
     Raises:
         CheckpointError: the file is not whole, belongs to something else, was not written by
-            ``fit``, or ends in the middle of an epoch of other batches.
+            ``fit``, or ends in the middle of an epoch of other batches. Nothing was changed.
     """
-    extra = trainer.load(path)
+    extra = Checkpoint.read(path).extra
     if KEY not in extra:
         raise _unfit(
             path,
             "it holds a trainer, and no run of fit",
             "a checkpoint that fit wrote",
-            "The trainer has its values now: go on with another checkpoint=..., or resume=False",
+            "Nothing was changed; take it over by trainer.load and name another file, or pass "
+            "resume=False",
         )
     position, history, states, before = _parsed(path, extra[KEY])
     if position.batch and before != dict(order):
@@ -98,8 +100,9 @@ def read(
             path,
             f"it ends in the middle of an epoch of {_told(before, order)}",
             f"the same batches, and these are of {_told(order, before)}",
-            "Pass the same data and settings, or resume=False",
+            "Nothing was changed; pass the same data and settings, or resume=False",
         )
+    trainer.load(path)
     callbacks.restore(states)
     return position, history
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from pockengine.checks import kind_of
+from pockengine.checks import kind_of, some
 from pockengine.errors import CaptureError
 
 _QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
@@ -40,7 +40,7 @@ def check_module(model: object) -> None:
     if lazy:
         raise CaptureError(
             where=f"compile of {type(model).__name__}",
-            found=f"lazy layers: {_some(lazy)} without a shape",
+            found=f"lazy layers: {some(lazy)} without a shape",
             needed="weights",
             remedy="Call the model once with an example's inputs",
         )
@@ -135,7 +135,7 @@ def _refuse_quantized(kind: str, model: nn.Module) -> None:
     if found:
         raise CaptureError(
             where=f"capture of {kind}",
-            found=f"quantized modules: {_some(f'{name} ({what})' for name, what in found.items())}",
+            found=f"quantized modules: {some(f'{name} ({what})' for name, what in found.items())}",
             needed="a float32 model: quantized weights have no gradient",
             remedy="Load the model without quantization",
         )
@@ -155,7 +155,7 @@ def _check_dtypes(where: str, tensors: Mapping[str, Tensor], remedy: str) -> Non
     if wrong:
         raise CaptureError(
             where=where,
-            found=_some(f"{name} of {dtype}" for name, dtype in wrong.items()),
+            found=some(f"{name} of {dtype}" for name, dtype in wrong.items()),
             needed="float32",
             remedy="Split complex numbers into real and imaginary parts"
             if any(dtype.startswith("complex") for dtype in wrong.values())
@@ -168,7 +168,7 @@ def _check_dense(where: str, tensors: Mapping[str, Tensor]) -> None:
     if wrong:
         raise CaptureError(
             where=where,
-            found=_some(f"{n} of layout {layout}" for n, layout in wrong.items()),
+            found=some(f"{n} of layout {layout}" for n, layout in wrong.items()),
             needed="dense tensors",
             remedy="Call .to_dense(), or pad what is nested",
         )
@@ -185,15 +185,9 @@ def _check_devices(
         meta = "meta" in wrong.values()
         raise CaptureError(
             where=where,
-            found=_some(f"{name} on {device}" for name, device in wrong.items()),
+            found=some(f"{name} on {device}" for name, device in wrong.items()),
             needed="values" if meta else "tensors on the CPU",
             remedy=without_values
             if meta
             else "Call .cpu(): a trainer copies the model's values and runs on its own",
         )
-
-
-def _some(found: Iterable[str]) -> str:
-    listed = list(found)
-    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
-    return ", ".join(listed[:3]) + more

@@ -190,7 +190,7 @@ def _cdist(
         return found
     squares = x1.square().sum(-1)[..., :, None] + x2.square().sum(-1)[..., None, :]
     squares = squares - 2 * (x1 @ x2.mT)
-    apart = squares > 0
+    apart = ~(squares <= 0)  # NaN is no distance of 0
     return torch.where(apart, torch.where(apart, squares, 1.0).sqrt(), 0.0)
 
 
@@ -246,9 +246,9 @@ def _rrelu(
     inplace: bool = False,
 ) -> Tensor:
     """``torch.nn.functional.rrelu``: a random slope below 0, or in eval mode the mean one."""
-    del inplace
     slope = torch.rand_like(input) * (upper - lower) + lower if training else (lower + upper) / 2
-    return torch.where(input >= 0, input, input * slope)
+    found = torch.where(input >= 0, input, input * slope)
+    return input.copy_(found) if inplace else found
 
 
 def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -153,6 +153,8 @@ def build_many(
         limit = cache_limit()
         count = min(_cores() if workers is None else workers, len(missing))
         _build_all(cache, missing, count, progress or _untold)
+        for path in paths.values():  # a long build must not make old what it is about to use
+            touch(path)
         sweep(cache.root, limit)
     return paths
 

@@ -19,11 +19,12 @@ def teller(progress: Progress | bool | None) -> Progress | None:
     """
     if callable(progress):
         return progress
-    wanted = _is_watched() if progress is None else progress
+    wanted = is_watched() if progress is None else progress
     return _line if wanted else None
 
 
-def _is_watched() -> bool:
+def is_watched() -> bool:
+    """Whether a person sees standard error: a terminal, or a notebook, whose stream is none."""
     stream = sys.stderr
     in_notebook = type(stream).__module__.partition(".")[0] == "ipykernel"
     return stream is not None and (in_notebook or stream.isatty())

@@ -7,28 +7,24 @@ from typing import Any
 from tabulate import tabulate
 
 from pockengine.lower.cache import read_payload
-from pockengine.optimizer import Optimizer
+from pockengine.program import Program
 from pockengine.report.plan_summary import regions
 from pockengine.report.tables import optimizer_text
 from pockengine.runtime.descriptor import Entry, Port
 from pockengine.runtime.encoding import encode
 from pockengine.runtime.footprint import footprint
-from pockengine.trainer import Program, Trainer
+from pockengine.trainer import Trainer
 
 _FORMAT = "pockengine.manifest"
 _VERSION = 1
 
 
-def manifest(
-    trainer: Trainer, *, model: str, scheme: dict[str, float], optimizer: Optimizer
-) -> dict[str, Any]:
+def manifest(trainer: Trainer, *, model: str) -> dict[str, Any]:
     """Sizes, entry points and interface of a trainer.
 
     Args:
         trainer: of any target; for another than the host its core is compiled, to be measured.
         model: what the user calls the model.
-        scheme: fraction that is updated, by parameter.
-        optimizer: what the trainer was compiled with.
     """
     program = trainer.program
     descriptor = program.descriptor
@@ -37,8 +33,8 @@ def manifest(
         "version": _VERSION,
         "model": model,
         "target": program.target.name,
-        "optimizer": optimizer_text(optimizer),
-        "scheme": scheme,
+        "optimizer": optimizer_text(program.optimizer),
+        "scheme": dict(program.scheme),
         "kernels": len(program.kernels),
         "kernel_bytes": _kernel_bytes(trainer),
         "descriptor_bytes": len(encode(descriptor)),

@@ -81,7 +81,7 @@ def trainer() -> pe.Trainer:
 
 def values(of: pe.Trainer) -> dict[str, Tensor]:
     """All that a mistake could have changed in a trainer."""
-    regions = of._regions
+    regions = of._contents.regions
     return {str(i): torch.from_numpy(regions.arrays[i].copy()) for i in range(3)}
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import pockengine as pe
 from pockengine.compile import link, prepare
 from pockengine.modes import modes
-from pockengine.trainer import Program
+from pockengine.program import Program
 
 BATCH, FEATURES, CLASSES = 4, 6, 3
 

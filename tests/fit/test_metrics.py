@@ -117,12 +117,22 @@ def test_other_ignored_label() -> None:
         ("mse", torch.zeros(2, 3), torch.full((2, 3), 0.5)),
         ("cross_entropy", torch.zeros(2, 3), torch.zeros(5).long()),
         ("cross_entropy", [torch.zeros(2, 3)] * 2, torch.zeros(2).long()),
+        ("", torch.zeros(2, 3), torch.tensor([0, 3])),
+        ("", torch.zeros(2, 1), torch.tensor([1, -1])),
     ],
 )
 def test_accuracy_is_no_guess(loss: str, scores: Any, true: Any) -> None:
     """Unasked, there is no accuracy where outputs may be something else."""
     meter = Meter(None, LossKind(loss))
     meter.add(1.0, scores, true, 2)
+    assert meter.result() == {"loss": 1.0}
+
+
+def test_accuracy_is_of_all_batches() -> None:
+    """Where the labels of one batch are none after all, there is no accuracy of the others."""
+    meter = Meter(None, LossKind(""))
+    for true in ([0, 1], [3, 0], [1, 1]):  # ranks, with a score for each of the three steps between
+        meter.add(1.0, torch.zeros(2, 3), torch.tensor(true), 2)
     assert meter.result() == {"loss": 1.0}
 
 

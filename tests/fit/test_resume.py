@@ -131,17 +131,47 @@ def test_stopped_run(tmp_path: Path) -> None:
         assert len(_finished(tmp_path, trainer, epochs=3).rows) == 3
 
 
+class _FailsAfterStop(pe.Callback):
+    """Ends the run with its second step; the power fails in the epoch's end, the first time."""
+
+    def __init__(self) -> None:
+        self.fails = True
+
+    def on_step(self, status: Status) -> bool:
+        """End."""
+        return status.step == 2
+
+    def on_epoch(self, status: Status) -> None:  # noqa: ARG002
+        """Fail."""
+        if self.fails:
+            raise RuntimeError("power failure")
+
+
+def test_broken_off_after_a_stop(tmp_path: Path) -> None:
+    """What is saved of an epoch that a callback ended has its row."""
+    with classifier() as trainer:
+        callback = _FailsAfterStop()
+        with pytest.raises(RuntimeError, match="power failure"):
+            _finished(tmp_path, trainer, callbacks=[callback], save_every=1)
+        callback.fails = False
+        history = _finished(tmp_path, trainer, callbacks=[callback], save_every=1)
+        assert [row["step"] for row in history.rows] == [2]
+
+
 def test_other_data(tmp_path: Path) -> None:
-    """In mid-epoch, batches have to be the same; at an epoch's end they need not."""
+    """In mid-epoch, batches have to be the same, or nothing changes; at an epoch's end not."""
     path = tmp_path / "run.ckpt"
     with classifier() as trainer:
+        first = trainer.state_dict()
         with pytest.raises(RuntimeError):
             trainer.fit((X, Y), checkpoint=path, save_every=2, callbacks=[Recorder(3)])
+    with classifier() as trainer:
         message = "in the middle of an epoch of samples=20; the same batches, .* of samples=12"
         with pytest.raises(CheckpointError, match=message):
             trainer.fit((X[:12], Y[:12]), checkpoint=path)
-        with pytest.raises(CheckpointError, match=r"epoch of seed=0; .* seed=1\. Pass the same"):
+        with pytest.raises(CheckpointError, match=r"epoch of seed=0; .* seed=1\. Nothing"):
             trainer.fit((X, Y), checkpoint=path, seed=1)
+        assert all(torch.equal(first[name], t) for name, t in trainer.state_dict().items())
         trainer.fit((X, Y), checkpoint=path)
         assert len(trainer.fit((X[:12], Y[:12]), checkpoint=path, epochs=2, seed=1).rows) == 2
 

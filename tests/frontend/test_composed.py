@@ -78,6 +78,10 @@ _CASES: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "distances of many": (lambda x: torch.cdist(_random(30, 3), x), _random(7, 3)),
     "distances to itself": (lambda x: torch.cdist(x, x.detach()), _random(4, 3)),
     "distances by axis": (lambda x: torch.cdist(x, _random(5, 3), 1.0), _random(4, 3)),
+    "random slopes, in place": (
+        lambda x: torch.cat([y := x * 2, F.rrelu(y, inplace=True), y]),
+        _random(4, 3),
+    ),
     "pairs": (lambda x: F.pdist(x, 3.0), _random(5, 3)),
     "covariance": (lambda x: torch.cov(x, correction=0), _random(3, 5)),
     "correlation": (torch.corrcoef, _random(3, 5)),
@@ -127,6 +131,15 @@ def test_equal_to_pytorch(name: str) -> None:
     (ours * weight).sum().backward()
     (theirs * weight).sum().backward()
     torch.testing.assert_close(found.grad, wanted.grad)
+
+
+def test_distances_of_nan() -> None:
+    """They are NaN, and no distances of 0."""
+    x, y = _random(30, 3), _random(4, 3)
+    x[1, 2] = torch.nan
+    with Composed():
+        found = torch.cdist(x, y)
+    torch.testing.assert_close(found, torch.cdist(x, y), equal_nan=True)
 
 
 class _Translator(nn.Module):

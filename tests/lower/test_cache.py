@@ -210,6 +210,29 @@ def test_a_build_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert old.exists()  # what was looked through a moment ago is not again
 
 
+def test_a_long_build_keeps_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the missing kernels took, those that were there are still to be mapped."""
+    cache = KernelCache(tmp_path / "cache")
+    there = cache.put("a" * 64, b"there")
+    monkeypatch.setenv("POCKENGINE_CACHE_BYTES", "0")
+    paths = build_many(
+        cache,
+        [Request("a" * 64, _untouched), Request(KEY, _slow, (str(there),))],
+        workers=1,
+    )
+    assert {path.read_bytes()[64:] for path in paths.values()} == {b"there", b"slow"}
+
+
+def _untouched() -> bytes:
+    raise AssertionError("it is there")
+
+
+def _slow(there: str) -> bytes:
+    """Make an entry look as if it had been used long before this ended."""
+    os.utime(there, (0, 0))
+    return b"slow"
+
+
 @pytest.mark.parametrize(
     ("spec", "nbytes"),
     [("", DEFAULT_LIMIT_BYTES), ("0", 0), ("12", 12), ("3 k", 3 << 10), ("2GiB", 2 << 30)],

@@ -64,6 +64,11 @@ INDEXING: dict[str, Case] = {
         (3, 6),
         _GATHER,
     ),
+    "scatter reduce amin of integers": case(
+        lambda s, a: torch.full((3, 5), 7).scatter_reduce(1, a, s, "amin"),
+        torch.arange(18).reshape(3, 6) - 4,
+        _GATHER,
+    ),
     "index_select": case(
         lambda x, a: (x.index_select(0, a), x.index_select(1, a % 4)), _SHAPE, _ROWS
     ),

@@ -156,12 +156,17 @@ def _extreme(to: Legalizer, places: _Places, values: Node, reduce: str, include_
     number, shape, axes = places.numbers(), places.shape, places.axes
     source = places.source(values)
     if reduce == "amin":
-        source = to.emit("neg", source)
+        source = _turned(to, source)
     found = max_into(to, source, number, shape, axes)
     if reduce == "amin":
-        found = to.emit("neg", found)
+        found = _turned(to, found)
     if include_self:
         return to.emit("maximum" if reduce == "amax" else "minimum", found, places.table())
     ones = to.emit("full", places.places, 1.0, "f32")
     count = sum_into(to, ones, number, shape, axes)
     return to.emit("where", to.emit("gt", count, 0.0), found, places.table())
+
+
+def _turned(to: Legalizer, x: Node) -> Node:
+    """The same in the opposite order, the least integer too, which has no negative."""
+    return to.emit("neg", x) if type_of(x).dtype.is_float else to.emit("sub", -1, x)
