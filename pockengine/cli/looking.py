@@ -10,6 +10,7 @@ import click
 
 from pockengine.cli.options import (
     as_json,
+    check_writable,
     complete_model,
     documented,
     of_model,
@@ -151,6 +152,9 @@ def inspect_command(
 
     Without --pass, --kernels, --plot and --html: the captured graph, and the graph after each pass.
     """
+    for option, path in (("--plot", plot), ("--html", html)):
+        if path is not None:
+            check_writable(path, option)
     found = _inspection(**options)
     if only is not None:
         stage = found.stage(entry, only)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -162,6 +163,23 @@ of_data = _stacked(
     click.option("--limit", type=click.IntRange(min=1), help="At most this many of each class."),
 )
 """The options of the commands that read data."""
+
+
+def check_writable(path: Path, option: str) -> None:
+    """A file that is to be written at the end can be: its folder takes one now.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise click.UsageError(f"{option} {path}: there is no folder {path.parent}.")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        message = f"{option} {path}: {path.parent} cannot be written ({error.strerror})."
+        raise click.UsageError(message) from error
 
 
 def workload_of(

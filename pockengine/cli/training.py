@@ -11,6 +11,7 @@ import click
 
 from pockengine.cli.options import (
     as_json,
+    check_writable,
     documented,
     how_trained,
     model_argument,
@@ -139,8 +140,8 @@ def _check_files(options: dict[str, Any]) -> None:
         raise click.UsageError(f"--resume: there is no checkpoint {checkpoint}.")
     for name in ("out", "checkpoint", "picture"):
         path = options[name]
-        if path is not None and not path.absolute().parent.is_dir():
-            raise click.UsageError(f"--{name} {path}: there is no folder {path.parent}.")
+        if path is not None:
+            check_writable(path, f"--{name}")
 
 
 def _fit(trainer: Trainer, session: Session, options: dict[str, Any]) -> History:

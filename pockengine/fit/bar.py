@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from pockengine.fit.callbacks import Status
+from pockengine.watched import is_watched
 
 _EVERY_S = 0.1
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
@@ -25,7 +25,7 @@ class Bar:
 
     def __init__(self, shown: bool | None, steps: int | None, done: int, epochs: int) -> None:
         self._bar: Any = None
-        if _has_viewer() if shown is None else shown:
+        if is_watched() if shown is None else shown:
             from tqdm import tqdm  # noqa: PLC0415 - only where it is seen
 
             quiet = type("Bar", (tqdm,), {"monitor_interval": 0})  # a thread less
@@ -68,11 +68,3 @@ class Bar:
         """Leave the line as it is."""
         if self._bar is not None:
             self._bar.close()
-
-
-def _has_viewer() -> bool:
-    """Whether somebody watches: a terminal, or a notebook, whose stream is no terminal."""
-    stream = sys.stderr
-    if stream is None:
-        return False
-    return stream.isatty() or type(stream).__module__.partition(".")[0] == "ipykernel"

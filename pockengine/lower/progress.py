@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
+from pockengine.watched import is_watched
+
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with how many kernels are built, and how many are to be; first with 0."""
 
@@ -19,14 +21,8 @@ def teller(progress: Progress | bool | None) -> Progress | None:
     """
     if callable(progress):
         return progress
-    wanted = _is_watched() if progress is None else progress
+    wanted = is_watched() if progress is None else progress
     return _line if wanted else None
-
-
-def _is_watched() -> bool:
-    stream = sys.stderr
-    in_notebook = type(stream).__module__.partition(".")[0] == "ipykernel"
-    return stream is not None and (in_notebook or stream.isatty())
 
 
 def _line(done: int, total: int) -> None:
