@@ -178,10 +178,13 @@ def test_interrupted_and_resumed(rows: Path, tmp_path: Path) -> None:
     command += ["--epochs", "100000"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "run.ckpt").exists() and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        while not (tmp_path / "run.ckpt").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()  # what does not listen trains for ever
     assert (process.returncode, "Interrupted." in errors) == (130, True), errors
     assert not (tmp_path / "w.safetensors").exists()
     known = json.loads(
