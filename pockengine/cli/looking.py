@@ -29,7 +29,13 @@ _ENTRIES = click.Choice(["step", "predict", "evaluate"])
 @click.command("bench")
 @of_model
 @threads_option
-@click.option("--runs", default=20, show_default=True, help="Steps; figures are medians.")
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Steps; figures are medians.",
+)
 @click.option("--top", type=click.IntRange(min=0), help="Show only the slowest so many kernels.")
 @click.option("--torch", "eager", is_flag=True, help="Time PyTorch's eager step too, in turns.")
 @as_json

@@ -83,6 +83,11 @@ def _stacked(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return decorate
 
 
+def _count(name: str, default: int, told: str) -> Callable[[Any], Any]:
+    at_least_one = click.IntRange(min=1)
+    return click.option(name, type=at_least_one, default=default, show_default=True, help=told)
+
+
 complete_model = _names(*MODELS, files=True)
 
 model_argument = click.argument("model", shell_complete=complete_model)
@@ -131,11 +136,9 @@ how_trained = _stacked(
 """The options that say what a step is."""
 
 sized = _stacked(
-    click.option(
-        "--batch", default=8, show_default=True, help="Examples, of a built-in model.", type=int
-    ),
-    click.option("--size", default=128, show_default=True, help="Pixels of an image's side."),
-    click.option("--length", default=128, show_default=True, help="Tokens of a text."),
+    _count("--batch", 8, "Examples, of a built-in model."),
+    _count("--size", 128, "Pixels of an image's side."),
+    _count("--length", 128, "Tokens of a text."),
     how_trained,
 )
 """The options of the commands that look at a model without data."""
