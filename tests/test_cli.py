@@ -80,6 +80,8 @@ def test_errors_are_one_line(
         (("train", "mlp", "--data", "x", "--out", "/proc/w"), "/proc cannot be written"),
         (("inspect", "mlp", "--html", "no/where"), "there is no folder no"),
         (("plan", "mlp", "--batch", "0"), "Invalid value for '--batch'"),
+        (("train", "mlp", "--data", "x", "--lr", "-1"), "Invalid value for '--lr': -1.0"),
+        (("train", "mlp", "--data", "x", "--lr", "nan"), "Invalid value for '--lr': nan"),
         (("train", "mlp", "--data", "x", "--epochs", "0"), "Invalid value for '--epochs'"),
         (("frobnicate",), "No such command 'frobnicate'"),
         (("trian", "mlp"), "No such command 'trian'. Did you mean 'train'?"),
