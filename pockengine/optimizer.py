@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TypeAlias, get_args
+from typing import Self, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -53,8 +53,29 @@ class Settings:
     lr_scale: float
 
 
+class _Rateless:
+    """An optimizer without a learning rate of its own, which tells who gives it one."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_args: object, **options: object) -> Self:
+        """Refuse PyTorch's ``lr``.
+
+        Raises:
+            InputError: it is there.
+        """
+        if "lr" in options:
+            raise _bad(
+                f"{cls.__name__}(lr=...)",
+                "a learning rate",
+                "an optimizer without one: each step is given its own",
+                "Leave it out, and call trainer.step(x, y, lr=...) or trainer.fit(..., lr=...)",
+            )
+        return super().__new__(cls)
+
+
 @dataclass(frozen=True, slots=True)
-class SGD:
+class SGD(_Rateless):
     """``torch.optim.SGD`` without dampening; the learning rate is an argument of the step.
 
     Args:
@@ -87,7 +108,7 @@ class SGD:
 
 
 @dataclass(frozen=True, slots=True)
-class Adam:
+class Adam(_Rateless):
     """``torch.optim.Adam``; the learning rate is an argument of the step.
 
     The bias corrections 1 - beta^t are state: c <- c + (1 - beta) (1 - c) from 0, which never
@@ -143,7 +164,7 @@ class AdamW(Adam):
 
 
 @dataclass(frozen=True, slots=True)
-class Lion:
+class Lion(_Rateless):
     """Lion: a step of equal size for every element, along the sign of a mean of gradients.
 
     Source: Chen et al. 2023, "Symbolic discovery of optimization algorithms", algorithm 2.
@@ -172,7 +193,7 @@ class Lion:
 
 
 @dataclass(frozen=True, slots=True)
-class RMSprop:
+class RMSprop(_Rateless):
     """``torch.optim.RMSprop``; the learning rate is an argument of the step.
 
     Args:
@@ -209,7 +230,7 @@ class RMSprop:
 
 
 @dataclass(frozen=True, slots=True)
-class Adagrad:
+class Adagrad(_Rateless):
     """``torch.optim.Adagrad``; the learning rate is an argument of the step.
 
     Args:

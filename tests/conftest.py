@@ -33,8 +33,9 @@ def examples(count: int) -> Callable[[Any], Any]:
     )
 
 
-def pytest_configure() -> None:
-    """Ctrl-C is heard, as in a terminal: a shell's jobs in the background would ignore it."""
+@pytest.fixture(autouse=True, scope="session")
+def _listening() -> None:
+    """Ctrl-C is heard, by children too; a shell's background job starts with SIGINT ignored."""
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if ignored and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)

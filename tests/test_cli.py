@@ -77,8 +77,15 @@ def test_errors_are_one_line(
         (("train", "mlp", "--data", "x", "--resume"), "need --checkpoint FILE"),
         (("train", "mlp", "--data", "x", "--resume", "--checkpoint", "no"), "is no checkpoint no"),
         (("train", "mlp", "--data", "x", "--out", "no/where"), "there is no folder no"),
+        (("train", "mlp", "--data", "x", "--out", "/proc/w"), "/proc cannot be written"),
+        (("inspect", "mlp", "--html", "no/where"), "there is no folder no"),
+        (("plan", "mlp", "--batch", "0"), "Invalid value for '--batch'"),
+        (("train", "mlp", "--data", "x", "--lr", "-1"), "Invalid value for '--lr': -1.0"),
+        (("train", "mlp", "--data", "x", "--lr", "nan"), "Invalid value for '--lr': nan"),
         (("train", "mlp", "--data", "x", "--epochs", "0"), "Invalid value for '--epochs'"),
         (("frobnicate",), "No such command 'frobnicate'"),
+        (("trian", "mlp"), "No such command 'trian'. Did you mean 'train'?"),
+        (("fit", "mlp"), "No such command 'fit'. Did you mean 'train'?"),
     ],
 )
 def test_usage(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -37,6 +38,9 @@ _HOME = {
     "completion": "completion",
 }
 
+_MEANT = {"fit": "train", "finetune": "train", "fine-tune": "train", "eval": "evaluate"}
+"""What other tools call a command."""
+
 
 class LazyGroup(click.Group):
     """Finds each command in its module when it is asked for."""
@@ -54,6 +58,17 @@ class LazyGroup(click.Group):
         module = import_module(f"pockengine.cli.{_HOME[cmd_name]}")
         found: click.Command = getattr(module, f"{cmd_name}_command")
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command of the first argument; what is no command is answered with one like it."""
+        name = args[0]
+        if name not in _HOME and not name.startswith("-"):
+            like = get_close_matches(_MEANT.get(name, name), _HOME, n=1)
+            hint = f" Did you mean '{like[0]}'?" if like else ""
+            ctx.fail(f"No such command '{name}'.{hint}")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,6 +10,7 @@ import click
 
 from pockengine.cli.options import (
     as_json,
+    check_writable,
     complete_model,
     documented,
     of_model,
@@ -28,7 +29,13 @@ _ENTRIES = click.Choice(["step", "predict", "evaluate"])
 @click.command("bench")
 @of_model
 @threads_option
-@click.option("--runs", default=20, show_default=True, help="Steps; figures are medians.")
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Steps; figures are medians.",
+)
 @click.option("--top", type=click.IntRange(min=0), help="Show only the slowest so many kernels.")
 @click.option("--torch", "eager", is_flag=True, help="Time PyTorch's eager step too, in turns.")
 @as_json
@@ -151,6 +158,9 @@ def inspect_command(
 
     Without --pass, --kernels, --plot and --html: the captured graph, and the graph after each pass.
     """
+    for option, path in (("--plot", plot), ("--html", html)):
+        if path is not None:
+            check_writable(path, option)
     found = _inspection(**options)
     if only is not None:
         stage = found.stage(entry, only)

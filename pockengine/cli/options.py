@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -82,6 +83,11 @@ def _stacked(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return decorate
 
 
+def _count(name: str, default: int, told: str) -> Callable[[Any], Any]:
+    at_least_one = click.IntRange(min=1)
+    return click.option(name, type=at_least_one, default=default, show_default=True, help=told)
+
+
 complete_model = _names(*MODELS, files=True)
 
 model_argument = click.argument("model", shell_complete=complete_model)
@@ -130,11 +136,9 @@ how_trained = _stacked(
 """The options that say what a step is."""
 
 sized = _stacked(
-    click.option(
-        "--batch", default=8, show_default=True, help="Examples, of a built-in model.", type=int
-    ),
-    click.option("--size", default=128, show_default=True, help="Pixels of an image's side."),
-    click.option("--length", default=128, show_default=True, help="Tokens of a text."),
+    _count("--batch", 8, "Examples, of a built-in model."),
+    _count("--size", 128, "Pixels of an image's side."),
+    _count("--length", 128, "Tokens of a text."),
     how_trained,
 )
 """The options of the commands that look at a model without data."""
@@ -162,6 +166,23 @@ of_data = _stacked(
     click.option("--limit", type=click.IntRange(min=1), help="At most this many of each class."),
 )
 """The options of the commands that read data."""
+
+
+def check_writable(path: Path, option: str) -> None:
+    """A file that is to be written at the end can be: its folder takes one now.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise click.UsageError(f"{option} {path}: there is no folder {path.parent}.")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        message = f"{option} {path}: {path.parent} cannot be written ({error.strerror})."
+        raise click.UsageError(message) from error
 
 
 def workload_of(

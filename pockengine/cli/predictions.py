@@ -24,7 +24,7 @@ from pockengine.frontend.structure import arguments
 from pockengine.optimizer import SGD
 from pockengine.report.model_source import is_exported
 from pockengine.report.workloads import find_model
-from pockengine.tasks.pictures import IMAGE_SUFFIXES, read_images
+from pockengine.tasks.pictures import pictures_below, read_images
 
 
 def predict(
@@ -113,7 +113,7 @@ def _examples(inputs: Sequence[str], reading: Reading) -> tuple[list[str], Any]:
 def _pictures(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    found = pictures_below(path)
     if not found:
         raise _no_input(str(path), "a folder without pictures", "pictures")
     return found

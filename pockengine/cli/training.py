@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import click
 
 from pockengine.cli.options import (
     as_json,
+    check_writable,
     documented,
     how_trained,
     model_argument,
@@ -89,7 +91,7 @@ def train_command(*, model: str, as_json: bool, **options: Any) -> None:
     """
     from pockengine.cli.session import open_session  # noqa: PLC0415
 
-    _check_files(options)
+    _check_options(options)
     session = open_session(
         model,
         options["data"],
@@ -130,8 +132,12 @@ def _wanted(model: str, options: dict[str, Any]) -> Any:
     )
 
 
-def _check_files(options: dict[str, Any]) -> None:
-    """What would fail after the training fails ahead of it."""
+def _check_options(options: dict[str, Any]) -> None:
+    """What would fail after the compilation or the training fails ahead of it."""
+    if not 0 < options["lr"] < math.inf:
+        raise click.UsageError(
+            f"Invalid value for '--lr': {options['lr']} is not a finite number above 0."
+        )
     checkpoint = options["checkpoint"]
     if checkpoint is None and (options["resume"] is not None or options["save_every"]):
         raise click.UsageError("--resume, --restart and --save-every need --checkpoint FILE.")
@@ -139,8 +145,8 @@ def _check_files(options: dict[str, Any]) -> None:
         raise click.UsageError(f"--resume: there is no checkpoint {checkpoint}.")
     for name in ("out", "checkpoint", "picture"):
         path = options[name]
-        if path is not None and not path.absolute().parent.is_dir():
-            raise click.UsageError(f"--{name} {path}: there is no folder {path.parent}.")
+        if path is not None:
+            check_writable(path, f"--{name}")
 
 
 def _fit(trainer: Trainer, session: Session, options: dict[str, Any]) -> History:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pockengine.fit.callbacks import Status
-from pockengine.lower.progress import is_watched
+from pockengine.watched import is_watched
 
 _EVERY_S = 0.1
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"

@@ -245,9 +245,11 @@ def _rrelu(
     training: bool = False,
     inplace: bool = False,
 ) -> Tensor:
-    """``torch.nn.functional.rrelu``: a random slope below 0, or in eval mode the mean one."""
-    slope = torch.rand_like(input) * (upper - lower) + lower if training else (lower + upper) / 2
-    found = torch.where(input >= 0, input, input * slope)
+    """``torch.nn.functional.rrelu``: in train mode a random slope below 0."""
+    if not training:
+        return F.rrelu(input, lower, upper, training, inplace)
+    slope = torch.rand_like(input) * (upper - lower) + lower
+    found = torch.where(input > 0, input, input * slope)
     return input.copy_(found) if inplace else found
 
 

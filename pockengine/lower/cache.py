@@ -29,6 +29,7 @@ from typing import Any
 from pockengine.errors import BuildError
 from pockengine.lower.blob import LOAD_OFFSET
 from pockengine.lower.eviction import cache_limit, sweep, touch
+from pockengine.lower.link import unwritable
 from pockengine.lower.progress import Progress
 
 ABI_VERSION = 1
@@ -99,12 +100,7 @@ class KernelCache:
                 Path(temporary).unlink(missing_ok=True)
                 raise
         except OSError as error:
-            raise BuildError(
-                where=f"kernel cache {self.root}",
-                found=f"cannot write ({error.strerror})",
-                needed="a folder with room for some megabytes",
-                remedy="free space there, or set XDG_CACHE_HOME",
-            ) from error
+            raise unwritable(self.root, error) from error
         return path
 
 

@@ -32,6 +32,16 @@ def cache_dir() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "pockengine"
 
 
+def unwritable(root: Path, error: OSError) -> BuildError:
+    """The error of a cache folder that cannot be written."""
+    return BuildError(
+        where=f"kernel cache {root}",
+        found=f"cannot write ({error.strerror})",
+        needed="a folder with room for some megabytes",
+        remedy="free space there, or set XDG_CACHE_HOME",
+    )
+
+
 def build_shared(sources: Sequence[Path], *, name: str, flags: Sequence[str] = ()) -> Path:
     """A shared library for this host, built unless the same was built before.
 
@@ -44,13 +54,17 @@ def build_shared(sources: Sequence[Path], *, name: str, flags: Sequence[str] = (
         The library, ``<cache>/<name>/<key>/lib<name>.so``.
 
     Raises:
-        BuildError: the compiler refused; its messages are in ``found``.
+        BuildError: the compiler refused, its messages are in ``found``; or the cache folder cannot
+            be written.
     """
     all_flags = (*_SHARED_FLAGS, *_COMMON_FLAGS, *flags)
     library = cache_dir() / name / _key(sources, all_flags) / f"lib{name}.so"
     if not library.exists():
-        library.parent.mkdir(parents=True, exist_ok=True)
-        _compile([*all_flags, *map(str, sources)], library)
+        try:
+            library.parent.mkdir(parents=True, exist_ok=True)
+            _compile([*all_flags, *map(str, sources)], library)
+        except OSError as error:
+            raise unwritable(cache_dir(), error) from error
     return library
 
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
+from pockengine.watched import is_watched
+
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with how many kernels are built, and how many are to be; first with 0."""
 
@@ -21,13 +23,6 @@ def teller(progress: Progress | bool | None) -> Progress | None:
         return progress
     wanted = is_watched() if progress is None else progress
     return _line if wanted else None
-
-
-def is_watched() -> bool:
-    """Whether a person sees standard error: a terminal, or a notebook, whose stream is none."""
-    stream = sys.stderr
-    in_notebook = type(stream).__module__.partition(".")[0] == "ipykernel"
-    return stream is not None and (in_notebook or stream.isatty())
 
 
 def _line(done: int, total: int) -> None:

@@ -14,7 +14,14 @@ import numpy.typing as npt
 from pockengine.errors import InputError
 from pockengine.tasks import sources
 from pockengine.tasks.payload import Payload, fetch
-from pockengine.tasks.pictures import IMAGE_SUFFIXES, pixel_count, read_images, resize_images
+from pockengine.tasks.pictures import (
+    IMAGE_SUFFIXES,
+    is_hidden,
+    pictures_below,
+    pixel_count,
+    read_images,
+    resize_images,
+)
 from pockengine.tasks.task import Labels, Task, check_positive, checked_path, limit_classes, split
 
 Images: TypeAlias = npt.NDArray[np.uint8]
@@ -120,7 +127,8 @@ def image_folder(
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    names = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir())) if folder.is_dir() else ()
+    inside = folder.iterdir() if folder.is_dir() else ()
+    names = tuple(sorted(p.name for p in inside if p.is_dir() and not is_hidden(Path(p.name))))
     if len(names) < 2:
         raise InputError(
             where=str(folder),
@@ -136,7 +144,7 @@ def _class_files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], Labe
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        found = pictures_below(folder / name)
         if not found:
             raise InputError(
                 where=str(folder / name),

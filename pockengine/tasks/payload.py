@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -19,6 +20,7 @@ from pathlib import Path
 from pockengine.errors import PayloadError
 from pockengine.tasks.archives import archive_files
 from pockengine.tasks.registries import RegistryError, download
+from pockengine.watched import is_watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,19 +60,26 @@ def payload_dir() -> Path:
 def fetch(payload: Payload) -> Path:
     """Return the payload's place in the cache, downloading it first where needed.
 
-    The content is checked each time. Two processes may fetch at once: each unpacks aside and
-    renames; the first wins. With ``POCKENGINE_OFFLINE`` set to anything, nothing is downloaded.
+    A download is told on a terminal or in a notebook, and the content is checked each time. Two
+    processes may fetch at once: each unpacks aside and renames; the first wins. With
+    ``POCKENGINE_OFFLINE`` set to anything, nothing is downloaded.
 
     Raises:
-        PayloadError: it is not cached and cannot be had, or is not what was pinned.
+        PayloadError: it is not cached and cannot be had or kept, or is not what was pinned.
     """
     target = payload_dir() / f"{payload.name}-{payload.sha256[:16]}"
     if target.exists() and digest(target) == payload.sha256:
         return target
     if os.environ.get("POCKENGINE_OFFLINE"):
         raise _unavailable(payload, target, "it is not cached and POCKENGINE_OFFLINE is set")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch_folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-")
+    except OSError as error:
+        raise _unwritable(payload, error) from error
+    if is_watched():
+        sys.stderr.write(f"fetching {payload.name} from {payload.source}, once\n")
+    with scratch_folder as scratch:
         unpacked = _unpack(payload, target, Path(scratch))
         found = digest(unpacked)
         if found != payload.sha256:
@@ -123,6 +132,15 @@ def _install(unpacked: Path, target: Path, sha256: str, scratch: Path) -> None:
     except OSError:
         if digest(target) != sha256:  # else another process was first
             raise
+
+
+def _unwritable(payload: Payload, error: OSError) -> PayloadError:
+    return PayloadError(
+        where=f"payload {payload.name}",
+        found=f"{payload_dir()} cannot be written ({error.strerror})",
+        needed="a folder that keeps what is fetched",
+        remedy="Free space there, or set XDG_CACHE_HOME to a folder of yours",
+    )
 
 
 def _unavailable(payload: Payload, target: Path, found: str) -> PayloadError:

@@ -19,6 +19,20 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".t
 _CHUNK = 256
 
 
+def pictures_below(folder: Path) -> list[Path]:
+    """The pictures in a folder and in those below it, sorted; none that is hidden."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path.relative_to(folder))
+    )
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file manager or a notebook put it there: ``.name``, or ``__MACOSX``."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
     """What a model expects: ``(pixel / 255 - mean) / std`` per channel, at ``size`` pixels.

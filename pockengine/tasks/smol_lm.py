@@ -252,7 +252,7 @@ def _needed(package: str) -> Any:
             where="smol_lm",
             found=f"the package {package} is not installed",
             needed=f"needs {package} to read SmolLM2's file",
-            remedy='Run pip install "pockengine[language]"',
+            remedy="Run pip install gguf tokenizers",
         ) from error
 
 

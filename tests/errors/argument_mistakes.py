@@ -238,6 +238,12 @@ def optimizer_is_a_class(_: Path) -> object:
 
 
 @mistakes(InputError)
+def optimizer_has_a_rate(_: Path) -> object:
+    """The optimizer is given the learning rate, as PyTorch's are."""
+    return build(optimizer=pe.SGD(lr=0.1))  # type: ignore[call-arg]
+
+
+@mistakes(InputError)
 def optimizer_is_torch(_: Path) -> object:
     """The optimizer is PyTorch's."""
     return build(optimizer=torch.optim.SGD(network().parameters(), lr=0.1))

@@ -123,7 +123,8 @@ def test_weights(tmp_path: Path) -> None:
             told[error.found[:12]] += 1
         else:
             told["read"] += 1
-    assert len(told) > 5
+    assert told["it is trunca"]
+    assert told["read"]
 
 
 _SCHEMES = (

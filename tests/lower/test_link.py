@@ -71,3 +71,10 @@ def test_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert link.cache_dir() == tmp_path / ".cache" / "pockengine"
+
+
+def test_unwritable_cache_says_so(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in place of the cache folder gives a remedy."""
+    monkeypatch.setattr(link, "cache_dir", lambda: source)
+    with pytest.raises(BuildError, match="set XDG_CACHE_HOME"):
+        link.build_shared([source], name="answer")

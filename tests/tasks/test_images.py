@@ -39,6 +39,18 @@ def test_own_split(tmp_path: Path) -> None:
     assert np.bincount(task.test_labels).tolist() == [3, 3]
 
 
+def test_hidden_files_are_no_pictures(tmp_path: Path) -> None:
+    """What notebooks and file managers leave behind is neither a class nor a picture."""
+    _pictures(tmp_path / "cat", 5, 100)
+    _pictures(tmp_path / "dog", 5, 200)
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "cat" / "._0.png").write_bytes(b"a file manager's notes")
+    task = image_folder(tmp_path, size=6)
+    assert task.classes == ("cat", "dog")
+    assert len(task.train_labels) + len(task.test_labels) == 10
+
+
 def test_no_folder(tmp_path: Path) -> None:
     """A path that is no folder is named, with the layout that is needed."""
     with pytest.raises(InputError, match=r"none: is no folder.*FOLDER/CLASS/PICTURE\.png"):

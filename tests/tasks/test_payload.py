@@ -132,3 +132,23 @@ def test_sources_are_pinned() -> None:
     payloads = [value for value in vars(sources).values() if isinstance(value, Payload)]
     assert len({payload.name for payload in payloads}) == len(payloads) > 5
     assert all(len(payload.sha256) == 64 and payload.licence for payload in payloads)
+
+
+def test_download_is_told(
+    downloads: Downloads, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal a line says what is fetched and from where; what is cached says nothing."""
+    monkeypatch.setattr(module, "is_watched", lambda: True)
+    fetch(FILE)
+    fetch(FILE)
+    assert capsys.readouterr().err == "fetching file from pypi pkg 1.0, once\n"
+    assert downloads == ["pkg"]
+
+
+@pytest.mark.usefixtures("downloads")
+def test_unwritable_cache_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in place of the cache folder gives a remedy."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(PayloadError, match="set XDG_CACHE_HOME"):
+        fetch(FILE)

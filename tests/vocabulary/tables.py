@@ -102,9 +102,10 @@ UNREACHED = {
         _CUT,
     ),
     **dict.fromkeys(
-        "bernoulli.default bernoulli.p native_dropout.default rand.default rand_like.default "
-        "randn.default randn_like.default rrelu_with_noise.default "
-        "uniform.default".split(),
+        "bernoulli.default bernoulli.p exponential.default native_dropout.default "
+        "normal.Tensor_Tensor normal.Tensor_float normal.float_Tensor normal.float_float "
+        "normal_functional.default rand.default rand_like.default randn.default "
+        "randn_like.default randperm.default rrelu_with_noise.default uniform.default".split(),
         _DRAWN,
     ),
 }
