@@ -260,5 +260,5 @@ def _foreign(path: str | Path, found: str) -> CheckpointError:
         where=str(path),
         found=found,
         needed="a checkpoint of this model: the same names and shapes",
-        remedy="Nothing was changed; compile the model that wrote it",
+        remedy="Nothing was changed; compile the model that wrote it, or name another file",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,10 +145,12 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         InputError: it cannot be read, or holds Python objects.
     """
+    if path.exists() and not zipfile.is_zipfile(path):
+        raise _bad_arrays(path, "is no whole .npz file")
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise _bad_arrays(path, f"cannot be read ({error})") from error
 
 

@@ -105,6 +105,8 @@ def _examples(inputs: Sequence[str], reading: Reading) -> tuple[list[str], Any]:
         return texts, array
     if len(inputs) != 1:
         raise _no_input(" ".join(inputs), f"{len(inputs)} files", "one .npz file")
+    if Path(inputs[0]).suffix != ".npz":
+        raise _no_input(inputs[0], "no .npz file", "one, for these weights are a model's of arrays")
     arrays = arrays_as_inputs(load_arrays(Path(inputs[0])))
     first = next(iter(arrays.values())) if isinstance(arrays, dict) else arrays
     return [str(index) for index in range(len(first))], arrays

@@ -229,6 +229,11 @@ def test_weights_of_something_else(rows: Path, tmp_path: Path) -> None:
         run("evaluate", "mlp", "--data", "three.npz", "--weights", "w.safetensors")
     with pytest.raises(InputError, match="--data shapes: data of the kind image; text, which"):
         run("train", "mini_lm", "--data", "shapes")
+    with pytest.raises(InputError, match=r"new\.jpg: no \.npz file; one, for these weights"):
+        run("predict", "mobilenet_v2", "new.jpg", "--weights", "w.safetensors")
+    (tmp_path / "bad.npz").write_bytes(b"PK no archive")
+    with pytest.raises(InputError, match=r"bad\.npz: is no whole \.npz file"):
+        run("predict", "mlp", "bad.npz", "--weights", "w.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"no")
     with pytest.raises(InputError, match=r"bad\.safetensors: cannot be read"):
         run("predict", "mlp", "new.npz", "--weights", "bad.safetensors")
