@@ -119,6 +119,13 @@ def pixel_count(path: Path) -> int:
 
 
 def _read_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
+    if not path.exists():
+        raise InputError(
+            where=str(path),
+            found="there is no such file",
+            needed="a picture",
+            remedy="Correct the path",
+        )
     try:
         with Image.open(path) as picture:
             rgba = picture.convert("RGBA")

@@ -77,7 +77,8 @@ def text_csv(path: str | Path, *, limit: int | None = None, seed: int = 0) -> Ta
         raise _csv_error(str(source), f"cannot be read ({error})") from error
     classes = tuple(sorted({label for _, label in examples}))
     if len(classes) < 2:
-        raise _csv_error(str(source), f"has {len(classes)} classes in {len(examples)} rows")
+        told = classes[0] if classes else "it has no rows"
+        raise _csv_error(str(source), f"has fewer than two labels ({told})")
     return _task(source.stem, examples, classes, "the user's", str(source), limit, seed)
 
 

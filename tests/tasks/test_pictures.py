@@ -51,6 +51,12 @@ def test_read_images(tmp_path: Path) -> None:
     assert pixel_count(tmp_path / "grey.png") == 48
 
 
+def test_missing_picture(tmp_path: Path) -> None:
+    """A path that leads nowhere is told as such."""
+    with pytest.raises(InputError, match=r"new\.png: there is no such file; a picture"):
+        read_images([tmp_path / "new.png"], 8)
+
+
 def test_broken_picture(tmp_path: Path) -> None:
     """A file that is cut short is named."""
     path = tmp_path / "cut.png"

@@ -48,8 +48,8 @@ def test_missing_file(tmp_path: Path) -> None:
         ([""], "has no column 'text' .its first row: nothing"),
         (["text,label", *_ROWS, "alone"], "line 22: the label is empty"),
         (["text,label", *_ROWS, " ,yes"], "line 22: the text is empty"),
-        (["text,label", "a,yes", "b,yes"], "has 1 classes in 2 rows"),
-        (["text,label"], "has 0 classes in 0 rows"),
+        (["text,label", "a,yes", "b,yes"], "has fewer than two labels .yes."),
+        (["text,label"], "has fewer than two labels .it has no rows."),
     ],
 )
 def test_bad_files(tmp_path: Path, lines: list[str], message: str) -> None:
