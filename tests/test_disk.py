@@ -284,6 +284,7 @@ _SCRIPT = """
     from pockengine.checkpoint import read_checkpoint, write_checkpoint
 
     path = Path(sys.argv[1])
+    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
 
     def save(value):
         tensors = {"a": torch.full((50_000,), float(value)), "b": torch.full((7,), float(value))}
