@@ -81,8 +81,9 @@ def test_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 _WORDS = {"good": "yes", "awful": "no"}
 
 
-def test_own_model(tmp_path: Path) -> None:
+def test_own_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model out of a file, with its own loss; its weights go back into it."""
+    monkeypatch.delitem(sys.modules, "net", raising=False)  # of another test
     (tmp_path / "net.py").write_text(
         "from torch import nn\n\n\ndef build():\n"
         "    return nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 2))\n"
