@@ -43,7 +43,7 @@ from pockengine.frontend.modes import (
     is_training,
     traceable_averages,
 )
-from pockengine.frontend.packed import RefusePacking, refuse_packed
+from pockengine.frontend.packed import refuse_packed
 from pockengine.frontend.places import annotated
 from pockengine.frontend.single_trace import single_trace
 from pockengine.frontend.structure import (
@@ -116,7 +116,6 @@ class _WithLoss(nn.Module):
         inputs = self.inputs.build(tensors[:split])
         targets = self.targets.build(tensors[split:])
         with (
-            RefusePacking(),
             FreshFromConstants(),
             Composed(),
             values_unread(),

@@ -19,6 +19,8 @@ from torch.distributions import Distribution
 from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
 
+from pockengine.frontend.packed import refuse_packing
+
 _NEVER = -1e30  # the logarithm of what cannot be: minus infinity would make its gradients NaN
 _FEW_ROWS = 25  # up to which PyTorch takes differences, and a product of matrices for more
 _MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
@@ -280,6 +282,7 @@ _COMPOSED: dict[Callable[..., Any], Callable[..., Any]] = {
     F.ctc_loss: _ctc_loss,
     F.bilinear: _bilinear,
     F.rrelu: _rrelu,
+    torch._VF._pack_padded_sequence: refuse_packing,  # noqa: SLF001
     torch.cdist: _cdist,
     torch.pdist: _pdist,
     torch.cov: _covariance,

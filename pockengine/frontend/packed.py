@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from torch.nn.utils.rnn import PackedSequence
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from pockengine.errors import CaptureError
@@ -23,21 +21,13 @@ def refuse_packed(batch: Any) -> None:
         raise _packed("compile(example_batch)")
 
 
-class RefusePacking(TorchFunctionMode):
-    """While a model is traced, packing its inputs is an error that says so."""
+def refuse_packing(*_: Any, **__: Any) -> NoReturn:
+    """Stands for the packing of inputs while a model is traced.
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Call a function of torch, but none that packs."""
-        del types
-        if getattr(func, "__name__", "") == "_pack_padded_sequence":
-            raise _packed("capture, pack_padded_sequence")
-        return func(*args, **(kwargs or {}))
+    Raises:
+        CaptureError: always.
+    """
+    raise _packed("capture, pack_padded_sequence")
 
 
 def _packed(where: str) -> CaptureError:

@@ -8,7 +8,14 @@ from math import prod
 import torch
 from torch.fx import Node
 
-from pockengine.frontend.rules.places import add_rows, checked, numbered, sum_into, take, write_into
+from pockengine.frontend.rules.places import (
+    checked,
+    numbered,
+    reduce_rows,
+    sum_into,
+    take,
+    write_into,
+)
 from pockengine.frontend.rules.table import Legalizer, Value, axis_of, rule
 from pockengine.ir.graph import is_op, type_of
 from pockengine.ir.types import DType
@@ -26,12 +33,12 @@ def _embedding_backward(
     number = checked(to, index, count)
     column = (*type_of(index).shape, 1)
     if by_frequency:
-        uses = add_rows(to, to.emit("full", column, 1.0, "f32"), number, count)
+        uses = reduce_rows(to, "sum_rows", to.emit("full", column, 1.0, "f32"), number, count)
         grad = to.emit("div", grad, to.emit("take_rows", uses, number))
     if padding >= 0:
         keep = to.reshape(to.emit("ne", number, padding), column)
         grad = to.emit("where", keep, grad, 0.0)
-    return add_rows(to, grad, number, count)
+    return reduce_rows(to, "sum_rows", grad, number, count)
 
 
 @rule("index_select.default")

@@ -157,9 +157,9 @@ def take(to: Legalizer, x: Node, number: Node, axes: int) -> Node:
     return to.reshape(rows, (*type_of(number).shape, *type_of(x).shape[axes:]))
 
 
-def add_rows(to: Legalizer, rows: Node, number: Node, count: int) -> Node:
-    """Rows summed into a table of ``count`` rows, at the places of an index."""
-    return to.emit("sum_rows", rows, to.emit("invert_index", number, count))
+def reduce_rows(to: Legalizer, op: str, rows: Node, number: Node, count: int) -> Node:
+    """Rows reduced into a table of ``count`` rows, at the places of an index."""
+    return to.emit(op, rows, to.emit("invert_index", number, count))
 
 
 def sum_into(to: Legalizer, rows: Node, number: Node, shape: tuple[int, ...], axes: int) -> Node:
@@ -176,8 +176,7 @@ def _into(
     to: Legalizer, op: str, rows: Node, number: Node, shape: tuple[int, ...], axes: int
 ) -> Node:
     flat = to.reshape(rows, (*type_of(number).shape, prod(shape[axes:])))
-    inverse = to.emit("invert_index", number, prod(shape[:axes]))
-    return to.reshape(to.emit(op, flat, inverse), shape)
+    return to.reshape(reduce_rows(to, op, flat, number, prod(shape[:axes])), shape)
 
 
 def write_into(to: Legalizer, x: Node, rows: Node | float, number: Node, axes: int) -> Node:
