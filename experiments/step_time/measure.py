@@ -16,14 +16,14 @@ import time
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name everybody knows
-from torch import Tensor, nn
+from torch import nn
 
 from experiments.beside import in_turns, saved_bytes
-from experiments.step_time.settings import CASES, Case
+from experiments.step_time.settings import CASES, Batch, Case
 
 if TYPE_CHECKING:
     from pockengine import Trainer
+    from pockengine.frontend.losses import Loss
 
 LR = 1e-3
 MOMENTUM = 0.9
@@ -33,12 +33,12 @@ def speed(case: Case, threads: int) -> dict[str, object]:
     """Medians in milliseconds, and transient bytes of either side."""
     torch.manual_seed(0)
     model, (inputs, labels) = case.model(), case.batch()
-    trainer = compiled(model, (inputs, labels), threads)
-    saved = saved_bytes(model, lambda: F.cross_entropy(model(*inputs), labels))
+    trainer = compiled(model, (inputs, labels), case.loss, threads)
+    saved = saved_bytes(model, lambda: case.loss(model(*inputs), labels))
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
 
     def eager() -> float:
-        loss = F.cross_entropy(model(*inputs), labels)
+        loss = case.loss(model(*inputs), labels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -57,14 +57,14 @@ def speed(case: Case, threads: int) -> dict[str, object]:
     }
 
 
-def compiled(model: nn.Module, batch: tuple[tuple[Tensor, ...], Tensor], threads: int) -> Trainer:
+def compiled(model: nn.Module, batch: Batch, loss: Loss, threads: int) -> Trainer:
     """The trainer of a case."""
     import pockengine as pe  # noqa: PLC0415 - `start` counts the import
 
     return pe.compile(
         model,
         batch,
-        loss="cross_entropy",
+        loss=loss,
         optimizer=pe.SGD(momentum=MOMENTUM),
         threads=threads,
     )
@@ -75,7 +75,7 @@ def start(case: Case, threads: int) -> dict[str, object]:
     torch.manual_seed(0)
     model, (inputs, labels) = case.model(), case.batch()
     begun, before = time.perf_counter(), os.times()
-    trainer = compiled(model, (inputs, labels), threads)
+    trainer = compiled(model, (inputs, labels), case.loss, threads)
     trainer.step(inputs, labels, lr=LR)
     used = os.times()
     return {

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import Tensor, nn
 
 from pockengine.tasks import mini_lm, mobilenet_v2
+from tests.zoo import token_loss
+from tests.zoo.text import Llama
+from tests.zoo.vision import ResNet
 
 IMAGE_SIZE = 128
 TOKENS = 128
 VOCABULARY = 30522
+DECODER_TOKENS = 256
+DECODER_VOCABULARY = 32000
+
+Batch = tuple[tuple[Tensor, ...], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,40 +33,70 @@ class Case:
         batch: makes ``(inputs, labels)``.
         speed_goal: PyTorch's time over ours.
         memory_goal: our transient bytes over what PyTorch saves for the backward pass.
+        loss: of the model's output and the targets.
     """
 
     model: Callable[[], nn.Module]
-    batch: Callable[[], tuple[tuple[Tensor, ...], Tensor]]
+    batch: Callable[[], Batch]
     speed_goal: float
-    memory_goal: float = 0.5
+    memory_goal: float = 0.45
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
 
 
-def _images(count: int) -> tuple[tuple[Tensor, ...], Tensor]:
-    images = torch.randn(count, 3, IMAGE_SIZE, IMAGE_SIZE)
-    return (images,), torch.randint(0, 10, (count,))
+def _images(count: int, side: int) -> Batch:
+    return (torch.randn(count, 3, side, side),), torch.randint(0, 10, (count,))
 
 
-def _texts(count: int) -> tuple[tuple[Tensor, ...], Tensor]:
+def _texts(count: int) -> Batch:
     ids = torch.randint(0, VOCABULARY, (count, TOKENS))
     mask = torch.ones(count, TOKENS, dtype=torch.int64)
     return (ids, mask), torch.randint(0, 2, (count,))
 
 
+def _next_tokens(count: int) -> Batch:
+    ids = torch.randint(0, DECODER_VOCABULARY, (count, DECODER_TOKENS + 1))
+    return (ids[:, :-1].contiguous(),), ids[:, 1:].contiguous()
+
+
+def _decoder() -> nn.Module:
+    """LLaMA-style, 8 layers of width 512, with a head of its own."""
+    model = Llama(DECODER_VOCABULARY, DECODER_TOKENS, 512, 8, 8, 8, 1376)
+    model.head.weight = nn.Parameter(model.head.weight.detach().clone())
+    return model
+
+
 CASES: dict[str, Case] = {
-    "mobilenet_v2-b1": Case(
-        model=lambda: mobilenet_v2(classes=10).eval(),
-        batch=lambda: _images(1),
-        speed_goal=2.5,
-    ),
     "mobilenet_v2-b8": Case(
         model=lambda: mobilenet_v2(classes=10).eval(),
-        batch=lambda: _images(8),
-        speed_goal=2.0,
+        batch=partial(_images, 8, 128),
+        speed_goal=3.0,
+    ),
+    "mobilenet_v2-b1": Case(
+        model=lambda: mobilenet_v2(classes=10).eval(),
+        batch=partial(_images, 1, 128),
+        speed_goal=4.5,
+    ),
+    "resnet18-b8": Case(
+        model=lambda: ResNet(64, (64, 128, 256, 512), (2, 2, 2, 2), 1, 10).eval(),
+        batch=partial(_images, 8, 128),
+        speed_goal=1.6,
     ),
     "mini_lm-b8": Case(
         model=lambda: mini_lm(2).eval(),
-        batch=lambda: _texts(8),
-        speed_goal=1.0,
+        batch=partial(_texts, 8),
+        speed_goal=1.35,
+    ),
+    "mobilenet_v2-035-b1": Case(
+        model=lambda: mobilenet_v2(0.35, classes=10).eval(),
+        batch=partial(_images, 1, 96),
+        speed_goal=7.0,
+    ),
+    "llama-b1": Case(
+        model=_decoder,
+        batch=partial(_next_tokens, 1),
+        speed_goal=1.6,
+        memory_goal=0.7,
+        loss=token_loss,
     ),
 }
 
