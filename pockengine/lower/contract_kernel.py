@@ -150,7 +150,7 @@ def _contraction(
             buffer=buffers[base_of(product.left)],
             base=lambda batch, row: _expr(product.left_row(split_inline, batch, row)),
             offset=lambda steps: _expr(product.left_step(steps)),
-            packed=alone and packs_left(graph, product, tiles),
+            packed=alone and packs_left(product),
             dense=rows_dense(product),
             adjacent=rows_adjacent(product),
         ),

@@ -13,7 +13,7 @@ reductions, and several, are cut into chunks that accumulate in a scratch tile.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tvm import sym, tirx
@@ -36,9 +36,9 @@ from pockengine.lower.nest import (
     when,
     zeros,
 )
-from pockengine.lower.pack import Steps, pack_along_columns, pack_along_reduction
+from pockengine.lower.pack import Steps, copy_columns, pack_along_columns, pack_along_reduction
 from pockengine.lower.summed import Contraction
-from pockengine.lower.tiles import LINE, Geometry
+from pockengine.lower.tiles import LINE, Geometry, vector_pieces
 
 _LEFT_PADDING = 2  # steps, so that the packed tiles of rows do not all meet the same cache sets
 
@@ -47,13 +47,18 @@ def contraction(work: Contraction, geometry: Geometry, begin: Expr, end: Expr) -
     """Units ``begin .. end`` of ``geometry.extent``; any split of the range gives the same bits."""
     rows, declare_rows = aligned(
         "rows",
-        (math.prod(work.reduction) + _LEFT_PADDING) * geometry.block_rows,
+        (_steps_at_once(work, geometry) + _LEFT_PADDING) * geometry.block_rows,
         max((*geometry.panel, *geometry.tail)),
     )
     units = serial(
         "unit", end - begin, lambda unit: _Unit(work, geometry, unit, begin, rows).emit(), begin
     )
     return block(*declare_rows, units) if work.left.packed else units
+
+
+def _steps_at_once(work: Contraction, geometry: Geometry) -> int:
+    """Reduction steps of a piece, which are copied together."""
+    return geometry.chunk or math.prod(work.reduction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +98,11 @@ class _Unit:
             for name, value in (("b", self.batch), ("block", self.block), ("group", self.group))
         )
         columns = geometry.panel_columns
-        steps = geometry.chunk or math.prod(work.reduction)
+        self.steps = _steps_at_once(work, geometry)
         self.sums, self.new_sums = self._scratch(
             "sums", geometry.group_panels * geometry.block_rows * columns
         )
-        self.panel_elements = steps * columns
+        self.panel_elements = self.steps * columns
         self.packed, self.new_packed = self._scratch(
             "packed", geometry.packed_panels * self.panel_elements
         )
@@ -111,21 +116,30 @@ class _Unit:
             steps = Steps((), const(0), self.work.reduction)
             if self.work.left.packed:
                 self.prologue.append(self._if_new_rows(self._pack_left(steps)))
-            if self.geometry.packed_panels > 1:
-                return block(*self.prologue, *self._multiply_group(steps))
-            return block(*self.prologue, *self._panels(lambda panel: self._multiply(panel, steps)))
+            return block(*self.prologue, *self._multiply_all(steps))
         self.prologue += self.new_sums
         return block(
             *self.prologue,
-            *self._panels(self._clear),
+            self._each_vector(self._clear),
             *map(self._add_term, self.work.terms),
-            *self._panels(self._finish),
+            self._each_vector(self._finish),
         )
 
     def _add_term(self, term: Contraction) -> Stmt:
         """One product added to the sums, piece by piece of its reduction."""
         self.term = term
-        return self._chunks(lambda steps: block(*self._panels(lambda p: self._multiply(p, steps))))
+
+        def piece(steps: Steps) -> Stmt:
+            rows = [self._pack_left(steps)] if term.left.packed else []
+            return block(*rows, *self._multiply_all(steps))
+
+        return self._chunks(piece)
+
+    def _multiply_all(self, steps: Steps) -> list[Stmt]:
+        """The unit's share of one piece of the reduction."""
+        if self.geometry.packed_panels > 1:
+            return self._multiply_group(steps)
+        return self._panels(lambda panel: self._multiply(panel, steps))
 
     def _scratch(self, name: str, elements: int) -> tuple[Buffer, list[Stmt]]:
         return aligned(name, elements, max((*self.geometry.panel, *self.geometry.tail)))
@@ -138,33 +152,28 @@ class _Unit:
         return when(first, body)
 
     def _pack_left(self, steps: Steps) -> Stmt:
-        """The unit's rows of the left operand, copied to [register tile][step][row]."""
-        left = self.work.left
+        """The unit's rows of the left operand, copied to [register tile][step][row].
 
-        def copy(step: Expr, offset: Expr, row: Expr, height: int) -> Stmt:
-            origin = left.base(self.batch, row) + offset
-            goal = self._left_tile(row) + step * const(height)
-            lanes = [1 << bit for bit in range(height.bit_length()) if height >> bit & 1]
-            starts = [sum(lanes[:i]) for i in range(len(lanes))]
-            return block(
-                *(
-                    store(
-                        self.left_rows,
-                        goal + const(at),
-                        load(left.buffer, origin + const(at), n),
-                        n,
-                    )
-                    for at, n in zip(starts, lanes, strict=True)
-                )
-            )
-
+        Step by step, as whole lines are read then.
+        """
         return steps.loops(
-            lambda k, step: self._rows(lambda row, height: copy(step, left.offset(k), row, height))
+            lambda k, step: self._rows(lambda row, height: self._copy_rows(row, height, k, step))
         )
+
+    def _copy_rows(self, row: Expr, height: int, k: tuple[Expr, ...], step: Expr) -> Stmt:
+        """One step of a tile's rows."""
+        left, at, copies = self.work.left, 0, []
+        origin = left.base(self.batch, row) + left.offset(k)
+        goal = self._left_tile(row) + step * const(height)
+        for lanes in vector_pieces(height, LINE):
+            value = load(left.buffer, origin + const(at), lanes)
+            copies.append(store(self.left_rows, goal + const(at), value, lanes))
+            at += lanes
+        return block(*copies)
 
     def _left_tile(self, row: Expr) -> Expr:
         """Where the packed rows of the register tile that begins at ``row`` lie."""
-        return (row - self.first_row) * const(math.prod(self.work.reduction) + _LEFT_PADDING)
+        return (row - self.first_row) * const(self.steps + _LEFT_PADDING)
 
     def _let(self, name: str, value: Expr) -> Expr:
         if isinstance(value, tirx.IntImm):
@@ -243,30 +252,59 @@ class _Unit:
 
     def _multiply(self, panel: _Panel, steps: Steps) -> Stmt:
         """All register tiles of the block for one panel and one piece of the reduction."""
-        tiles = self._rows(lambda row, height: self._tile(panel, steps, row, height))
+        tiles = self._tiles(panel, steps)
         if self.term.right.direct:
             return tiles
         return block(self._pack(panel, steps), tiles)
 
     def _multiply_group(self, steps: Steps) -> list[Stmt]:
-        """All panels of the group for one tile of rows after the other, which stay near."""
+        """All panels of the group, packed at once.
+
+        Of a whole reduction a tile of rows stays near, and what follows the sums meets neighbouring
+        columns; of a piece a panel stays near.
+        """
+        packs = [] if self.term.right.direct else [self._pack_group(steps)]
+        if self.geometry.chunk:
+            return [*packs, *self._panels(lambda panel: self._tiles(panel, steps))]
 
         def tiles(row: Expr, height: int) -> Stmt:
             return block(*self._panels(lambda panel: self._tile(panel, steps, row, height)))
 
-        return [*self._panels(lambda panel: self._pack(panel, steps)), self._rows(tiles)]
+        return [*packs, self._rows(tiles)]
+
+    def _tiles(self, panel: _Panel, steps: Steps) -> Stmt:
+        return self._rows(lambda row, height: self._tile(panel, steps, row, height))
+
+    def _pack_group(self, steps: Steps) -> Stmt:
+        """The copies of all panels; step by step, as whole lines are read then."""
+        if self.term.right.along_reduction:
+            return block(*self._panels(lambda panel: self._pack(panel, steps)))
+        return steps.loops(
+            lambda k, step: block(
+                *self._panels(
+                    lambda panel: copy_columns(
+                        self.packed,
+                        self._packed_at(panel) + step * const(sum(panel.lanes)),
+                        panel.lanes,
+                        lambda at, lanes: self._right(panel, k, at, lanes),
+                    )
+                )
+            )
+        )
 
     def _pack(self, panel: _Panel, steps: Steps) -> Stmt:
         """The copy of a panel's piece of the right operand."""
-        right = self.term.right
-        pack = pack_along_reduction if right.along_reduction else pack_along_columns
+        pack = pack_along_reduction if self.term.right.along_reduction else pack_along_columns
         return pack(
             self.packed,
             self._packed_at(panel),
             panel.lanes,
             steps,
-            lambda k, column, lanes: right.value(self.batch, k, panel.column + column, lanes),
+            lambda k, column, lanes: self._right(panel, k, column, lanes),
         )
+
+    def _right(self, panel: _Panel, k: Sequence[Expr], column: Expr, lanes: int) -> Expr:
+        return self.term.right.value(self.batch, k, panel.column + column, lanes)
 
     def _packed_at(self, panel: _Panel) -> Expr:
         if self.geometry.packed_panels == 1:
@@ -286,7 +324,8 @@ class _Unit:
             for i, v in cells
         ]
         next_rows = self._next_rows(row, height)
-        accumulate = steps.loops(
+        loops = steps.flat if self.term.left.packed and not self.term.right.direct else steps.loops
+        accumulate = loops(
             lambda k, step: block(*next_rows(k), self._step(panel, sums, bases, k, step))
         )
         if kept:
@@ -364,9 +403,10 @@ class _Unit:
             vectors.append(variable)
             statements.append(statement)
         left = self.term.left
-        source, offset = left.buffer, left.offset(k)
         if left.packed:
             source, offset = self.left_rows, step * const(len(bases))
+        else:
+            source, offset = left.buffer, left.offset(k)
         for i, base in enumerate(bases):
             element, statement = bound("left", load(source, base + offset))
             statements.append(statement)
@@ -425,18 +465,20 @@ class _Unit:
         place = self._place(panel, row + const(i), vector)
         return store(self.sums, place, value, panel.lanes[vector])
 
-    def _clear(self, panel: _Panel) -> Stmt:
-        return self._each_row(
-            panel, lambda row, v: self._keep(panel, row, 0, v, zeros(panel.lanes[v]))
-        )
+    def _clear(self, panel: _Panel, row: Expr, vector: int) -> Stmt:
+        return self._keep(panel, row, 0, vector, zeros(panel.lanes[vector]))
 
-    def _finish(self, panel: _Panel) -> Stmt:
-        return self._each_row(
-            panel, lambda row, v: self._store(panel, row, v, self._kept(panel, row, 0, v))
-        )
+    def _finish(self, panel: _Panel, row: Expr, vector: int) -> Stmt:
+        return self._store(panel, row, vector, self._kept(panel, row, 0, vector))
 
-    def _each_row(self, panel: _Panel, body: Callable[[Expr, int], Stmt]) -> Stmt:
-        def row(first: Expr, i: Expr) -> Stmt:
-            return block(*(body(first + i, v) for v in range(len(panel.lanes))))
+    def _each_vector(self, body: Callable[[_Panel, Expr, int], Stmt]) -> Stmt:
+        """``body(panel, row, vector)`` for all of the unit, row by row."""
 
-        return self._rows(lambda first, height: serial("row", height, lambda i: row(first, i)))
+        def row(number: Expr) -> Stmt:
+            return block(
+                *self._panels(
+                    lambda panel: block(*(body(panel, number, v) for v in range(len(panel.lanes))))
+                )
+            )
+
+        return self._rows(lambda first, height: serial("row", height, lambda i: row(first + i)))

@@ -6,6 +6,7 @@ A copy is a scratch of [step][column], so that the multiply loop reads it front 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,15 @@ class Steps:
         return self.lines(
             lambda at, step, extent: serial("k", extent, lambda k: body(at(k), step + k))
         )
+
+    def flat(self, body: Callable[[tuple[Expr, ...], Expr], Stmt]) -> Stmt:
+        """``loops`` as one, for a body that needs but the number of the step."""
+        known = [extent for extent in self.extents if isinstance(extent, int)]
+        total: int | Expr = math.prod(known)
+        for extent in self.extents:
+            if not isinstance(extent, int):
+                total = extent * const(math.prod(known))
+        return serial("k", total, lambda step: body((), step))
 
     def lines(
         self, body: Callable[[Callable[[Expr], tuple[Expr, ...]], Expr, int | Expr], Stmt]
@@ -70,17 +80,26 @@ def pack_along_columns(
         steps: which steps.
         value: the source; its lanes are columns.
     """
-    width = sum(panel)
-
-    def copy(k: tuple[Expr, ...], step: Expr) -> Stmt:
-        return _vectors(
-            panel,
-            lambda at, lanes: store(
-                scratch, origin + step * const(width) + at, value(k, at, lanes), lanes
-            ),
+    width = const(sum(panel))
+    return steps.loops(
+        lambda k, step: copy_columns(
+            scratch, origin + step * width, panel, lambda at, lanes: value(k, at, lanes)
         )
+    )
 
-    return steps.loops(copy)
+
+def copy_columns(
+    scratch: Buffer, origin: Expr, panel: Sequence[int], value: Callable[[Expr, int], Expr]
+) -> Stmt:
+    """Copy one step of a panel.
+
+    Args:
+        scratch: destination.
+        origin: its first element.
+        panel: lanes of each vector of the panel.
+        value: (column within the panel, lanes) -> vector.
+    """
+    return _vectors(panel, lambda at, lanes: store(scratch, origin + at, value(at, lanes), lanes))
 
 
 def pack_along_reduction(

@@ -103,13 +103,14 @@ def is_direct(graph: Graph, product: Product) -> bool:
 
 
 _FEW_ROWS = 48  # below which a copy of an operand costs more than it saves
+_MANY_STEPS = 16  # a row
 _NEAR = 8  # scratches: an operand up to this size stays in the second-level cache as it lies
 _CROWDED = 2048  # bytes: steps at a multiple of it meet few of a cache's sets
 
 
 def reads_in_place(graph: Graph, product: Product, tiles: TileParameters) -> bool:
     """Whether the right operand is read in place: contiguous columns, and small or read rarely."""
-    if not is_direct(graph, product):
+    if not is_direct(graph, product) or is_blocked(product):
         return False
     found = _stored(graph, product.right)
     assert found is not None
@@ -124,20 +125,25 @@ def _near(step_bytes: int, tiles: TileParameters) -> int:
     return tiles.scratch_bytes * (_NEAR if step_bytes % _CROWDED else 1)
 
 
-def packs_left(graph: Graph, product: Product, tiles: TileParameters) -> bool:
-    """Whether the left operand's rows are copied: next to each other, with many steps far apart.
+def is_blocked(product: Product) -> bool:
+    """Whether both operands are visited piece by piece of the reduction.
 
-    Not where the reduction is cut into chunks: rows are copied whole.
+    Where the left operand's rows are next to each other and its steps far apart, as in a weight
+    gradient, and where the steps are very many.
     """
     steps = prod(product.reduction)
-    if len(product.reduction) > 1 or min(product.rows, product.columns, steps) < _FEW_ROWS:
+    if min(product.rows, product.columns, steps) < _FEW_ROWS:
         return False
-    step_bytes = product.left_step((1,)) * 4
-    spread = step_bytes * steps
-    fits = steps * 16 * 4 <= tiles.scratch_bytes
-    if not rows_adjacent(product) or spread <= _near(step_bytes, tiles) or not fits:
-        return False
-    return _cut(graph, [product], tiles, left_packed=False).chunk == 0
+    return rows_adjacent(product) or steps >= _MANY_STEPS * product.rows
+
+
+def packs_left(product: Product) -> bool:
+    """Whether the left operand's rows are copied too.
+
+    Not where a row's place takes time to compute, nor where the product reads them several times,
+    as the taps of a convolution do.
+    """
+    return is_blocked(product) and rows_adjacent(product) and not product.row_period
 
 
 def rows_adjacent(product: Product) -> bool:
@@ -217,13 +223,6 @@ def _stored(graph: Graph, node: Node) -> Access | None:
 
 def geometry(graph: Graph, terms: Sequence[Product], tiles: TileParameters) -> Geometry:
     """How a sum of products is cut up on a processor."""
-    left_packed = len(terms) == 1 and packs_left(graph, terms[0], tiles)
-    return _cut(graph, terms, tiles, left_packed=left_packed)
-
-
-def _cut(
-    graph: Graph, terms: Sequence[Product], tiles: TileParameters, *, left_packed: bool
-) -> Geometry:
     first = terms[0]
     return contraction_geometry(
         tiles,
@@ -232,7 +231,7 @@ def _cut(
         columns=first.columns,
         reduction=max(1, *(prod(term.reduction) for term in terms)),
         packed=not all(reads_in_place(graph, term, tiles) for term in terms),
-        left_packed=left_packed,
+        blocked=len(terms) == 1 and is_blocked(first),
         row_period=first.row_period,
         in_pieces=len(terms) > 1,
     )

@@ -102,7 +102,7 @@ class Contraction:
             columns=self.columns,
             reduction=max(math.prod(term.reduction) for term in self.terms),
             packed=not all(term.right.direct for term in self.terms),
-            left_packed=self.left.packed,
+            blocked=self.left.packed,
             row_period=self.row_period,
             in_pieces=bool(self.also),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _LATENCY = 4.0
@@ -33,6 +33,7 @@ class TileParameters:
         scratch_bytes: stack a kernel may use for packed panels, and again for its accumulators.
         left_bytes: stack for packed rows of the left operand, which is read front to back and so
             need not stay in the nearest caches.
+        chunk_steps: of a reduction, whose panel stays in the nearest cache.
     """
 
     vector_lanes: int
@@ -42,6 +43,7 @@ class TileParameters:
     row_block: int
     scratch_bytes: int
     left_bytes: int
+    chunk_steps: int = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +168,7 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
     columns: int,
     reduction: int,
     packed: bool,
-    left_packed: bool = False,
+    blocked: bool = False,
     row_period: int = 0,
     in_pieces: bool = False,
 ) -> Geometry:
@@ -179,13 +181,15 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
         columns: N.
         reduction: K, all reduction loops together.
         packed: the right operand is copied into a scratch panel before use.
-        left_packed: so are the rows of the left one, once for all panels of a unit.
+        blocked: both operands are visited piece by piece, for many rows and columns at once.
         row_period: rows follow each other at one stride only within this many (an image line); 0
             if everywhere.
         in_pieces: what is summed comes in several pieces, ``reduction`` steps at most each, so that
             sums are kept between them.
     """
     work = _Work(batch, rows, columns, reduction, packed, row_period)
+    if blocked:
+        return _blocked(tiles, work)
     row_tile, vectors = _choose_tile(tiles, work)
     width = vectors * tiles.vector_lanes
     panels = columns // width
@@ -194,28 +198,83 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
     panel_count = panels + bool(tail)
     packed_panels = _packed_panels(tiles, work, panel_columns, panel_count)
     block_rows = _block_rows(tiles, work, math.ceil(panel_count / packed_panels))
-    if left_packed:
-        block_rows = max(row_tile, tiles.left_bytes // (4 * reduction))
     chunk = _chunk(tiles, work, panel_columns, min(rows, block_rows))
     if in_pieces and not chunk:
         chunk = reduction
-    if left_packed or chunk:
+    if chunk:
         packed_panels = 1
     group_panels = packed_panels
-    if left_packed:
-        groups = min(math.ceil(_UNITS / math.ceil(rows / block_rows)), math.ceil(panel_count / 4))
-        group_panels = math.ceil(panel_count / groups)
     if chunk and packed:
         block_rows = min(block_rows, tiles.scratch_bytes // (4 * panel_columns) - row_tile)
     elif chunk:
         most = min(96, tiles.scratch_bytes // (4 * (block_rows + row_tile)))
         group_panels = max(1, most // panel_columns)
-    row_tiles = rows // row_tile
+    return _geometry(
+        tiles,
+        work,
+        (row_tile, vectors),
+        block_rows=block_rows,
+        group_panels=group_panels,
+        packed_panels=packed_panels,
+        chunk=chunk,
+        columns_first=rows > columns or reduction * columns <= tiles.scratch_bytes,
+    )
+
+
+def _blocked(tiles: TileParameters, work: _Work) -> Geometry:
+    """Pieces of the reduction: a third of the second cache for rows, panels and sums each.
+
+    A panel's piece stays in the nearest cache while all tiles of the unit pass.
+    """
+    pieces = math.ceil(work.reduction / tiles.chunk_steps)
+    steps = math.ceil(work.reduction / pieces)
+    row_tile, vectors = _choose_tile(tiles, replace(work, reduction=steps))
+    width = min(vectors * tiles.vector_lanes, work.columns)
+    panel_count = math.ceil(work.columns / width)
+    groups = math.ceil(panel_count / max(1, tiles.left_bytes // (8 * steps * width)))
+    blocks = math.ceil(work.rows / (tiles.left_bytes // (8 * steps)))
+    while (pieces > 1 and 4 * work.rows * work.columns > groups * blocks * tiles.left_bytes) or (
+        groups * blocks * work.batch < _UNITS // 2 and work.rows > 4 * blocks * row_tile
+    ):
+        if groups < panel_count and work.rows * blocks <= work.columns * groups:
+            groups += 1  # rows are read again for it
+        else:
+            blocks += 1  # columns are
+    group_panels = math.ceil(panel_count / groups)
+    block_rows = math.ceil(work.rows / blocks)
+    return _geometry(
+        tiles,
+        work,
+        (row_tile, vectors),
+        block_rows=block_rows,
+        group_panels=group_panels,
+        packed_panels=group_panels,
+        chunk=steps if pieces > 1 else 0,
+        columns_first=True,
+    )
+
+
+def _geometry(
+    tiles: TileParameters,
+    work: _Work,
+    tile: tuple[int, int],
+    *,
+    block_rows: int,
+    group_panels: int,
+    packed_panels: int,
+    chunk: int,
+    columns_first: bool,
+) -> Geometry:
+    """Whole tiles and panels, and what is left."""
+    row_tile, vectors = tile
+    width = vectors * tiles.vector_lanes
+    panels, tail = work.columns // width, vector_pieces(work.columns % width, tiles.vector_lanes)
+    row_tiles = work.rows // row_tile
     block_tiles = _even(row_tiles, max(1, block_rows // row_tile))
     return Geometry(
         row_tile=row_tile,
         row_tiles=row_tiles,
-        row_tail=rows % row_tile,
+        row_tail=work.rows % row_tile,
         block_tiles=block_tiles,
         row_blocks=max(1, math.ceil(row_tiles / block_tiles)),
         panel=(tiles.vector_lanes,) * vectors if panels else (),
@@ -223,10 +282,10 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
         tail=tail,
         group_panels=group_panels,
         packed_panels=packed_panels,
-        groups=math.ceil(panel_count / group_panels),
-        batch=batch,
+        groups=math.ceil((panels + bool(tail)) / group_panels),
+        batch=work.batch,
         chunk=chunk,
-        columns_first=left_packed or rows > columns or reduction * columns <= tiles.scratch_bytes,
+        columns_first=columns_first,
     )
 
 
