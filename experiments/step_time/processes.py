@@ -1,0 +1,133 @@
+"""Peers in processes of their own, which take turns: all but one are stopped by a signal."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+_MODULES = "experiments.step_time.peers"
+_TIMEOUT_S = 1800.0
+
+
+class PeerFailure(Exception):
+    """A peer that cannot prepare or do a step; the message is its last words."""
+
+
+class PeerProcess:
+    """A peer, ready and stopped: it uses no processor time but while it is asked.
+
+    Args:
+        name: of its module.
+        python: the interpreter of its environment.
+        case: the workload.
+        data: the workload's file.
+        cores: those that it may run on, one for each thread.
+
+    Raises:
+        PeerFailure: it did not get ready.
+    """
+
+    def __init__(
+        self, name: str, python: str, case: str, data: Path, cores: frozenset[int]
+    ) -> None:
+        self._words = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed with the process
+        self._heard = b""
+        threads = str(len(cores))
+        command = [python, "-m", f"{_MODULES}.{name}", case, str(data), "--threads", threads]
+        with _pinned(cores):
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, **_threads(threads)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._words,
+                start_new_session=True,
+            )
+        try:
+            self.told = self._answer()
+        except PeerFailure:
+            self.end()
+            raise
+        self._signal(signal.SIGSTOP)
+
+    def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
+        """Let it run until it has answered.
+
+        Raises:
+            PeerFailure: it ended, or took too long.
+        """
+        assert self._process.stdin is not None
+        self._signal(signal.SIGCONT)
+        try:
+            self._process.stdin.write((json.dumps(request) + "\n").encode())
+            self._process.stdin.flush()
+            return self._answer()
+        except BrokenPipeError as error:
+            raise PeerFailure(self._last_words()) from error
+        finally:
+            self._signal(signal.SIGSTOP)
+
+    def end(self) -> None:
+        """End it, and all that it started."""
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._words):
+            if stream is not None:
+                stream.close()
+
+    def _answer(self) -> dict[str, Any]:
+        """Its next line."""
+        stream, deadline = self._process.stdout, time.monotonic() + _TIMEOUT_S
+        assert stream is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(stream, selectors.EVENT_READ)
+            while b"\n" not in self._heard:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise PeerFailure(f"no answer in {_TIMEOUT_S:.0f} s")
+                part = os.read(stream.fileno(), 1 << 16)
+                if not part:
+                    raise PeerFailure(self._last_words())
+                self._heard += part
+        line, _, self._heard = self._heard.partition(b"\n")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def _last_words(self) -> str:
+        """The last line of its standard error, or how it ended."""
+        self._process.wait()
+        self._words.seek(0)
+        lines = [line.strip() for line in self._words.read().splitlines() if line.strip()]
+        code = self._process.returncode
+        return lines[-1][:200] if lines and code > 0 else f"ended with {code}"
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, number)
+
+
+def _threads(count: str) -> dict[str, str]:
+    """What libraries for linear algebra read."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {**dict.fromkeys(names, count), "CUDA_VISIBLE_DEVICES": ""}
+
+
+@contextmanager
+def _pinned(cores: frozenset[int]) -> Iterator[None]:
+    """Processes that are started meanwhile have these cores."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
