@@ -17,6 +17,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 _MODULES = "experiments.step_time.peers"
 _TIMEOUT_S = 1800.0
+_QUIET = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 class PeerFailure(Exception):
@@ -48,7 +49,7 @@ class PeerProcess:
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**os.environ, **_threads(threads)},
+                env={**os.environ, **_environment(threads)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._words,
@@ -116,10 +117,11 @@ class PeerProcess:
             os.killpg(self._process.pid, number)
 
 
-def _threads(count: str) -> dict[str, str]:
-    """What libraries for linear algebra read."""
+def _environment(count: str) -> dict[str, str]:
+    """What libraries read ahead of their work."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**dict.fromkeys(names, count), "CUDA_VISIBLE_DEVICES": ""}
+    alone = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"} if count == "1" else {}
+    return {**dict.fromkeys(names, count), **alone, **_QUIET}
 
 
 @contextmanager
