@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -109,7 +110,7 @@ def _in_turns(ready: Mapping[str, PeerProcess], turns: Turns) -> dict[str, Row]:
             try:
                 answer = ready[name].ask({"steps": turns.steps})
                 losses[name] += answer["losses"]
-                _check_losses(losses[name], losses[OURS])
+                _check_losses(losses[name], losses[OURS], ready[name].told["comparable"])
             except PeerFailure as failure:
                 failures[name] = str(failure)
                 continue
@@ -133,16 +134,18 @@ def _medians(spans: Sequence[tuple[float, float]]) -> Row:
     }
 
 
-def _check_losses(found: Sequence[float], wanted: Sequence[float]) -> None:
+def _check_losses(found: Sequence[float], wanted: Sequence[float], count: int | None) -> None:
     """Raise PeerFailure where a peer does not train what we train."""
-    far = [place for place, pair in enumerate(zip(found, wanted, strict=True)) if _differ(*pair)]
+    _check(all(map(isfinite, found)), "a loss is not finite")
+    pairs = list(zip(found, wanted, strict=True))[:count]
+    far = [place for place, pair in enumerate(pairs) if _differ(*pair)]
     if far:
         at = far[0]
         raise PeerFailure(f"step {at + 1}: loss {found[at]:.6g}, ours {wanted[at]:.6g}")
 
 
 def _differ(found: float, wanted: float) -> bool:
-    return not abs(found - wanted) <= TOLERANCE * abs(wanted)  # nor NaN
+    return abs(found - wanted) > TOLERANCE * abs(wanted)
 
 
 def _check(holds: bool, otherwise: str) -> None:

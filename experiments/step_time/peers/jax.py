@@ -15,6 +15,7 @@ from experiments.step_time.peers.networks import (
     LAYER_NORM_EPS,
     MASKED,
     RMS_NORM_EPS,
+    causal_bias,
     image_last,
     network,
     shapes_of,
@@ -29,7 +30,7 @@ class _Operations:
     """Over the parameters of one call of the step."""
 
     def __init__(self, task: Task, values: dict[str, Any]) -> None:
-        self.shapes = shapes_of(task.parameters)
+        self.shapes, self.length = shapes_of(task.parameters), task.inputs[0].shape[1]
         self.values, self.buffers = values, task.buffers
 
     def conv(self, x: Any, weight: str, *, stride: int = 1, depthwise: bool = False) -> Any:
@@ -102,19 +103,19 @@ class _Operations:
     def rotate(self, x: Any) -> Any:
         first, second = jnp.split(x, 2, -1)
         turned = jnp.concatenate([-second, first], -1)
-        cos, sin = (self.buffers[name][: x.shape[2]] for name in ("cos", "sin"))
+        cos, sin = (self.buffers[name][: self.length] for name in ("cos", "sin"))
         return x * cos + turned * sin
 
-    def attend(self, q: Any, k: Any, v: Any, bias: Any) -> Any:
-        scores = jnp.einsum("nhld,nhmd->nhlm", q, k) * q.shape[-1] ** -0.5
+    def attend(self, q: Any, k: Any, v: Any, bias: Any, scale: float) -> Any:
+        scores = jnp.einsum("nhld,nhmd->nhlm", q, k) * scale
         mixed = jnp.einsum("nhlm,nhmd->nlhd", jax.nn.softmax(scores + bias, -1), v)
         return mixed.reshape(*mixed.shape[:2], -1)
 
     def mask_bias(self, mask: Any) -> Any:
         return (1.0 - mask.astype(jnp.float32))[:, None, None, :] * MASKED
 
-    def causal_bias(self, length: int) -> Any:
-        return np.triu(np.full((length, length), MASKED, np.float32), 1)
+    def causal_bias(self) -> Any:
+        return causal_bias(self.length)
 
     def mean_tokens(self, x: Any, mask: Any) -> Any:
         weights = mask.astype(x.dtype)[:, :, None]

@@ -26,6 +26,7 @@ class Operations(Protocol):
     """What a peer brings. Values are its own; ``shapes`` are those of PyTorch's parameters."""
 
     shapes: Mapping[str, tuple[int, ...]]
+    length: int  # of a sequence
 
     def conv(self, x: Any, weight: str, *, stride: int = 1, depthwise: bool = False) -> Any:
         """Without bias; pads by half of the window."""
@@ -71,13 +72,13 @@ class Operations(Protocol):
     def rotate(self, x: Any) -> Any:
         """By the places' rotations ``cos`` and ``sin`` of the buffers."""
 
-    def attend(self, q: Any, k: Any, v: Any, bias: Any) -> Any:
-        """Attention of all heads, joined: (N, L, D); ``bias`` is added to the scores."""
+    def attend(self, q: Any, k: Any, v: Any, bias: Any, scale: float) -> Any:
+        """Attention of all heads, joined: (N, L, D); ``bias`` is added to the scaled scores."""
 
     def mask_bias(self, mask: Any) -> Any:
         """(N, L) of ones and zeros -> (N, 1, 1, L), ``MASKED`` where there is a zero."""
 
-    def causal_bias(self, length: int) -> Any:
+    def causal_bias(self) -> Any:
         """(L, L), ``MASKED`` above the diagonal."""
 
     def mean_tokens(self, x: Any, mask: Any) -> Any:
@@ -136,7 +137,7 @@ def mini_lm(ops: Operations, ids: Any, mask: Any) -> Any:
     x = ops.add(
         ops.embed(tables.format("word") + ".weight", ids),
         ops.add(
-            ops.rows(tables.format("position") + ".weight", 0, int(ids.shape[1])),
+            ops.rows(tables.format("position") + ".weight", 0, ops.length),
             ops.rows(tables.format("token_type") + ".weight", 0, 1),
         ),
     )
@@ -154,7 +155,8 @@ def _bert_layer(ops: Operations, x: Any, bias: Any, name: str) -> Any:
         ops.heads(ops.linear(x, f"{name}.attention.self.{part}"), _MINI_LM_HEADS)
         for part in ("query", "key", "value")
     )
-    y = ops.linear(ops.attend(q, k, v, bias), f"{name}.attention.output.dense")
+    scale = _scale(ops, f"{name}.attention.self.query", _MINI_LM_HEADS)
+    y = ops.linear(ops.attend(q, k, v, bias, scale), f"{name}.attention.output.dense")
     x = ops.layer_norm(ops.add(y, x), f"{name}.attention.output.LayerNorm")
     y = ops.gelu(ops.linear(x, f"{name}.intermediate.dense"))
     return ops.layer_norm(
@@ -162,10 +164,15 @@ def _bert_layer(ops: Operations, x: Any, bias: Any, name: str) -> Any:
     )
 
 
+def _scale(ops: Operations, query: str, heads: int) -> float:
+    """Of attention scores."""
+    return float((ops.shapes[f"{query}.weight"][0] / heads) ** -0.5)
+
+
 def llama(ops: Operations, ids: Any) -> Any:
     """Logits (N, L, vocabulary)."""
     x = ops.embed("words.weight", ids)
-    bias = ops.causal_bias(int(ids.shape[1]))
+    bias = ops.causal_bias()
     layer = 0
     while f"layers.{layer}.q.weight" in ops.shapes:
         x = _llama_layer(ops, x, bias, f"layers.{layer}")
@@ -176,7 +183,8 @@ def llama(ops: Operations, ids: Any) -> Any:
 def _llama_layer(ops: Operations, x: Any, bias: Any, name: str) -> Any:
     y = ops.rms_norm(x, f"{name}.first")
     q, k, v = (ops.heads(ops.linear(y, f"{name}.{part}"), _LLAMA_HEADS) for part in "qkv")
-    y = ops.attend(ops.rotate(q), ops.rotate(k), v, bias)
+    scale = _scale(ops, f"{name}.q", _LLAMA_HEADS)
+    y = ops.attend(ops.rotate(q), ops.rotate(k), v, bias, scale)
     x = ops.add(x, ops.linear(y, f"{name}.o"))
     y = ops.rms_norm(x, f"{name}.second")
     gate = ops.silu(ops.linear(y, f"{name}.gate"))
@@ -198,6 +206,11 @@ def network(case: str) -> Callable[..., Any]:
 def shapes_of(parameters: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
     """Shapes by name."""
     return {name: array.shape for name, array in parameters.items()}
+
+
+def causal_bias(length: int) -> NDArray[Any]:
+    """(L, L), ``MASKED`` above the diagonal."""
+    return np.triu(np.full((length, length), MASKED, np.float32), 1)
 
 
 def weight_last(array: NDArray[Any]) -> NDArray[Any]:

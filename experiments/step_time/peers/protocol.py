@@ -3,7 +3,7 @@
     {"steps": 4}  ->  {"ms": [...], "cpu_ms": [...], "losses": [...]}
     {"ask": "peak"}  ->  {"peak": ...}, for what this peer can tell besides
 
-It says ``{"ready": true, ...}`` first. Between requests it waits for its standard input, and the
+It says what it is first. Between requests it waits for its standard input, and the
 run has stopped it. Frameworks may print what they like: only the channel reaches the run.
 """
 
@@ -56,6 +56,7 @@ class Peer:
         trained: elements of what a step updates.
         version: of the framework.
         note: what differs from the others; empty where nothing does.
+        comparable: the first so many losses are those of the others; None for all.
         answers: what it can be asked besides, by name.
     """
 
@@ -63,6 +64,7 @@ class Peer:
     trained: int
     version: str
     note: str = ""
+    comparable: int | None = None
     answers: dict[str, Callable[[], object]] = field(default_factory=dict)
 
 
@@ -76,7 +78,7 @@ def serve(prepare: Callable[[Task], Peer]) -> None:
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a framework prints is no answer
     peer = prepare(_task(options.case, options.threads, options.data))
-    told = {"ready": True, "trained": peer.trained, "version": peer.version, "note": peer.note}
+    told = {name: getattr(peer, name) for name in ("trained", "version", "note", "comparable")}
     for answer in chain((told,), _answers(peer)):
         channel.write(json.dumps(answer) + "\n")
         channel.flush()
