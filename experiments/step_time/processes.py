@@ -44,17 +44,21 @@ class PeerProcess:
         self._words = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed with the process
         self._heard = b""
         threads = str(len(cores))
-        command = [python, "-m", f"{_MODULES}.{name}", case, str(data), "--threads", threads]
+        self._answers, channel = os.pipe()
+        options = ["--threads", threads, "--channel", str(channel)]
+        command = [python, "-m", f"{_MODULES}.{name}", case, str(data), *options]
         with _pinned(cores):
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
                 env={**os.environ, **_environment(threads)},
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=self._words,
                 stderr=self._words,
+                pass_fds=(channel,),
                 start_new_session=True,
             )
+        os.close(channel)
         try:
             self.told = self._answer()
         except PeerFailure:
@@ -83,20 +87,20 @@ class PeerProcess:
         """End it, and all that it started."""
         self._signal(signal.SIGKILL)
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._words):
-            if stream is not None:
-                stream.close()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._words.close()
+        os.close(self._answers)
 
     def _answer(self) -> dict[str, Any]:
         """Its next line."""
-        stream, deadline = self._process.stdout, time.monotonic() + _TIMEOUT_S
-        assert stream is not None
+        deadline = time.monotonic() + _TIMEOUT_S
         with selectors.DefaultSelector() as selector:
-            selector.register(stream, selectors.EVENT_READ)
+            selector.register(self._answers, selectors.EVENT_READ)
             while b"\n" not in self._heard:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
                     raise PeerFailure(f"no answer in {_TIMEOUT_S:.0f} s")
-                part = os.read(stream.fileno(), 1 << 16)
+                part = os.read(self._answers, 1 << 16)
                 if not part:
                     raise PeerFailure(self._last_words())
                 self._heard += part
@@ -105,7 +109,7 @@ class PeerProcess:
         return found
 
     def _last_words(self) -> str:
-        """The last line of its standard error, or how it ended."""
+        """The last line that it printed, or how it ended."""
         self._process.wait()
         self._words.seek(0)
         lines = [line.strip() for line in self._words.read().splitlines() if line.strip()]

@@ -44,9 +44,13 @@ class _Operations:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
-    def node(self, op: str, *operands: str, domain: str = "", **attributes: Any) -> str:
+    def node(
+        self, op: str, *operands: str, domain: str = "", results: int = 1, **attributes: Any
+    ) -> str:
+        """Append one; gradients may need more than its first result."""
         name = f"value_{len(self.nodes)}"
-        made = helper.make_node(op, list(operands), [name], name, domain=domain, **attributes)
+        names = [name, *(f"{name}_{place}" for place in range(1, results))]
+        made = helper.make_node(op, list(operands), names, name, domain=domain, **attributes)
         self.nodes.append(made)
         return name
 
@@ -102,7 +106,9 @@ class _Operations:
 
     def layer_norm(self, x: Any, name: str) -> Any:
         parts = (f"{name}.weight", f"{name}.bias")
-        return self.node("LayerNormalization", x, *parts, axis=-1, epsilon=LAYER_NORM_EPS)
+        return self.node(
+            "LayerNormalization", x, *parts, results=3, axis=-1, epsilon=LAYER_NORM_EPS
+        )
 
     def rms_norm(self, x: Any, name: str) -> Any:
         mean = self.node("ReduceMean", self.node("Mul", x, x), axes=[-1], keepdims=1)

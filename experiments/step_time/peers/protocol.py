@@ -4,7 +4,7 @@
     {"ask": "peak"}  ->  {"peak": ...}, for what this peer can tell besides
 
 It says what it is first. Between requests it waits for its standard input, and the
-run has stopped it. Frameworks may print what they like: only the channel reaches the run.
+run has stopped it. Answers have a channel of their own, as frameworks print what they like.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ def serve(prepare: Callable[[Task], Peer]) -> None:
     parser.add_argument("case")
     parser.add_argument("data", help="the workload, as the run wrote it (.npz)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--channel", type=int, required=True, help="a descriptor for answers")
     options = parser.parse_args()
-    channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a framework prints is no answer
     peer = prepare(_task(options.case, options.threads, options.data))
     told = {name: getattr(peer, name) for name in ("trained", "version", "note", "comparable")}
-    for answer in chain((told,), _answers(peer)):
-        channel.write(json.dumps(answer) + "\n")
-        channel.flush()
+    with os.fdopen(options.channel, "w") as channel:
+        for answer in chain((told,), _answers(peer)):
+            channel.write(json.dumps(answer) + "\n")
+            channel.flush()
 
 
 def _answers(peer: Peer) -> Iterator[dict[str, object]]:
