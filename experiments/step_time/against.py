@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.step_time.environments import EnvironmentFailure, python_of
-from experiments.step_time.processes import PeerFailure, PeerProcess
+from experiments.step_time.environments import NotInstalledError, python_of
+from experiments.step_time.processes import PeerError, PeerProcess
 from experiments.step_time.settings import CASES
 
 OURS = "ours"
@@ -79,7 +79,7 @@ def against(case: str, threads: int, peers: Sequence[str], turns: Turns) -> Row:
                 peer = stack.enter_context(_started(name, case, data, cores))
                 _check(peer.told["trained"] == trained, f"trains {peer.told['trained']} elements")
                 ready[name] = peer
-            except (EnvironmentFailure, PeerFailure) as failure:
+            except (NotInstalledError, PeerError) as failure:
                 rows[name] = {"failure": str(failure)}
         measured = _in_turns(ready, turns)
         flops = ours.ask({"ask": "flops"})["flops"]
@@ -111,7 +111,7 @@ def _in_turns(ready: Mapping[str, PeerProcess], turns: Turns) -> dict[str, Row]:
                 answer = ready[name].ask({"steps": turns.steps})
                 losses[name] += answer["losses"]
                 _check_losses(losses[name], losses[OURS], ready[name].told["comparable"])
-            except PeerFailure as failure:
+            except PeerError as failure:
                 failures[name] = str(failure)
                 continue
             if turn:
@@ -135,13 +135,13 @@ def _medians(spans: Sequence[tuple[float, float]]) -> Row:
 
 
 def _check_losses(found: Sequence[float], wanted: Sequence[float], count: int | None) -> None:
-    """Raise PeerFailure where a peer does not train what we train."""
+    """Raise PeerError where a peer does not train what we train."""
     _check(all(map(isfinite, found)), "a loss is not finite")
     pairs = list(zip(found, wanted, strict=True))[:count]
     far = [place for place, pair in enumerate(pairs) if _differ(*pair)]
     if far:
         at = far[0]
-        raise PeerFailure(f"step {at + 1}: loss {found[at]:.6g}, ours {wanted[at]:.6g}")
+        raise PeerError(f"step {at + 1}: loss {found[at]:.6g}, ours {wanted[at]:.6g}")
 
 
 def _differ(found: float, wanted: float) -> bool:
@@ -150,7 +150,7 @@ def _differ(found: float, wanted: float) -> bool:
 
 def _check(holds: bool, otherwise: str) -> None:
     if not holds:
-        raise PeerFailure(otherwise)
+        raise PeerError(otherwise)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ ENVIRONMENTS = HERE / ".environments"
 _TIMEOUT_S = 1800
 
 
-class EnvironmentFailure(Exception):
+class NotInstalledError(Exception):
     """An environment that cannot be made; the message says why."""
 
 
@@ -27,7 +27,7 @@ def python_of(name: str, folder: Path = ENVIRONMENTS) -> str:
         folder: where environments are kept.
 
     Raises:
-        EnvironmentFailure: its packages cannot be installed.
+        NotInstalledError: its packages cannot be installed.
     """
     wanted = REQUIREMENTS / f"{name}.txt"
     if not wanted.exists():
@@ -54,4 +54,4 @@ def _install(python: Path, wanted: Path) -> None:
     )
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "ERROR" in line]
-        raise EnvironmentFailure((lines or ["pip failed"])[-1].removeprefix("ERROR: ")[:200])
+        raise NotInstalledError((lines or ["pip failed"])[-1].removeprefix("ERROR: ")[:200])

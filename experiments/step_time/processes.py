@@ -20,7 +20,7 @@ _TIMEOUT_S = 1800.0
 _QUIET = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
-class PeerFailure(Exception):
+class PeerError(Exception):
     """A peer that cannot prepare or do a step; the message is its last words."""
 
 
@@ -35,7 +35,7 @@ class PeerProcess:
         cores: those that it may run on, one for each thread.
 
     Raises:
-        PeerFailure: it did not get ready.
+        PeerError: it did not get ready.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class PeerProcess:
         os.close(channel)
         try:
             self.told = self._answer()
-        except PeerFailure:
+        except PeerError:
             self.end()
             raise
         self._signal(signal.SIGSTOP)
@@ -70,7 +70,7 @@ class PeerProcess:
         """Let it run until it has answered.
 
         Raises:
-            PeerFailure: it ended, or took too long.
+            PeerError: it ended, or took too long.
         """
         assert self._process.stdin is not None
         self._signal(signal.SIGCONT)
@@ -79,7 +79,7 @@ class PeerProcess:
             self._process.stdin.flush()
             return self._answer()
         except BrokenPipeError as error:
-            raise PeerFailure(self._last_words()) from error
+            raise PeerError(self._last_words()) from error
         finally:
             self._signal(signal.SIGSTOP)
 
@@ -99,10 +99,10 @@ class PeerProcess:
             selector.register(self._answers, selectors.EVENT_READ)
             while b"\n" not in self._heard:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise PeerFailure(f"no answer in {_TIMEOUT_S:.0f} s")
+                    raise PeerError(f"no answer in {_TIMEOUT_S:.0f} s")
                 part = os.read(self._answers, 1 << 16)
                 if not part:
-                    raise PeerFailure(self._last_words())
+                    raise PeerError(self._last_words())
                 self._heard += part
         line, _, self._heard = self._heard.partition(b"\n")
         found: dict[str, Any] = json.loads(line)

@@ -172,4 +172,4 @@ SPARSE: dict[str, Sparse] = {
 
 SPARSE_FLOP_GOAL = 0.95
 SPARSE_TIME_GOAL = 1.05
-"""A sparse step's gain over that in operations; its time over that of its kernels in the full one."""
+"""A sparse step's gain over that in operations; its kernels' time over theirs in the full step."""

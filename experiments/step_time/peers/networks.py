@@ -93,9 +93,7 @@ def mobilenet_v2(ops: Operations, images: Any) -> Any:
     return ops.linear(ops.mean_places(_normed(ops, x, "features.18")), "classifier.1")
 
 
-def _normed(
-    ops: Operations, x: Any, name: str, *, stride: int = 1, depthwise: bool = False
-) -> Any:
+def _normed(ops: Operations, x: Any, name: str, *, stride: int = 1, depthwise: bool = False) -> Any:
     y = ops.conv(x, f"{name}.0.weight", stride=stride, depthwise=depthwise)
     return ops.relu6(ops.batch_norm(y, f"{name}.1"))
 

@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
@@ -226,7 +225,7 @@ def _model(task: Task) -> Any:
 
 
 def _training() -> tuple[Any, Any]:
-    """Its modules for artifacts and training; the package's own imports need PyTorch, they do not."""
+    """Its modules for artifacts and training, which unlike their package do without PyTorch."""
     package = ModuleType("onnxruntime.training")
     package.__path__ = [str(Path(onnxruntime.__path__[0]) / "training")]
     sys.modules[package.__name__] = package

@@ -23,9 +23,7 @@ def ours(task: Task) -> Peer:
     model.load_state_dict({n: torch.from_numpy(v) for n, v in stored.items()}, strict=False)
     inputs = tuple(torch.from_numpy(array) for array in task.inputs)
     labels = torch.from_numpy(task.labels)
-    prepared = prepare(
-        model, (inputs, labels), loss=case.loss, optimizer=pe.SGD(momentum=MOMENTUM)
-    )
+    prepared = prepare(model, (inputs, labels), loss=case.loss, optimizer=pe.SGD(momentum=MOMENTUM))
     trainer = Trainer(link(prepared), prepared.captured.tensors, task.threads)
     meter = PeakMeter()
 

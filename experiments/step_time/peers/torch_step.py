@@ -37,7 +37,9 @@ def torch_peer(
     order: Any = torch.channels_last if channels_last else torch.contiguous_format
     model = model.to(memory_format=order)
     given = (torch.from_numpy(array) for array in task.inputs)
-    inputs = tuple(each.contiguous(memory_format=order) if each.ndim == 4 else each for each in given)
+    inputs = tuple(
+        each.contiguous(memory_format=order) if each.ndim == 4 else each for each in given
+    )
     labels = torch.from_numpy(task.labels)
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM, fused=fused)
     loss_of = changed(lambda model, inputs, labels: case.loss(model(*inputs), labels))
