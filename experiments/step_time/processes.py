@@ -64,7 +64,12 @@ class PeerProcess:
         except PeerError:
             self.end()
             raise
-        self._signal(signal.SIGSTOP)
+        self._stop()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
 
     def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
         """Let it run until it has answered.
@@ -81,7 +86,7 @@ class PeerProcess:
         except BrokenPipeError as error:
             raise PeerError(self._last_words()) from error
         finally:
-            self._signal(signal.SIGSTOP)
+            self._stop()
 
     def end(self) -> None:
         """End it, and all that it started."""
@@ -115,6 +120,14 @@ class PeerProcess:
         lines = [line.strip() for line in self._words.read().splitlines() if line.strip()]
         code = self._process.returncode
         return lines[-1][:200] if lines and code > 0 else f"ended with {code}"
+
+    def _stop(self) -> None:
+        """Stop it, and wait until it has: nothing of it runs in another's turn."""
+        self._signal(signal.SIGSTOP)
+        if self._process.returncode is None:
+            one = (os.P_PID, self._process.pid)
+            os.waitid(*one, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            os.waitid(*one, os.WSTOPPED | os.WNOHANG)  # told once
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.poll() is None:
