@@ -32,11 +32,12 @@ def svg(result: Mapping[str, Any]) -> str:
     rows = [row for row in result["peers"].values() if row["threads"] == 1]
     height = _HEAD + _ROW * (len(NAMES) + 1) + 14
     total = -(-len(rows) // _COLUMNS) * height + 24
-    parts = [
+    head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_COLUMNS * _PANEL} {total}" '
         f'role="img" aria-label="Step time beside peers" font-family="sans-serif" '
         f'font-size="12" fill="{_INK}">'
-    ]
+    )
+    parts = [head]
     for place, row in enumerate(rows):
         down, across = divmod(place, _COLUMNS)
         parts.extend(_panel(across * _PANEL, down * height, row))

@@ -1,4 +1,4 @@
-"""PyTorch through torch.compile (Inductor), with the fused SGD; Inductor needs a C++ compiler."""
+"""PyTorch through torch.compile, images channels last, fused SGD; it needs a C++ compiler."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from experiments.step_time.peers.protocol import serve
 from experiments.step_time.peers.torch_step import torch_peer
 
 if __name__ == "__main__":
-    serve(partial(torch_peer, fused=True, changed=torch.compile))
+    serve(partial(torch_peer, channels_last=True, fused=True, changed=torch.compile))
