@@ -167,7 +167,7 @@ def _workload(name: str) -> Iterator[tuple[Path, int]]:
     """A file with the weights and the batch of a case, and how many elements are trained."""
     torch.manual_seed(0)
     model, (inputs, labels) = CASES[name].model(), CASES[name].batch()
-    parts = {
+    parts: dict[str, dict[str, torch.Tensor]] = {
         "parameters": dict(model.named_parameters()),
         "buffers": dict(model.named_buffers()),
         "inputs": {str(place): tensor for place, tensor in enumerate(inputs)},
@@ -180,5 +180,5 @@ def _workload(name: str) -> Iterator[tuple[Path, int]]:
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "workload.npz"
-        np.savez(path, **arrays)  # type: ignore[arg-type]
+        np.savez(path, **arrays)
         yield path, sum(tensor.numel() for tensor in parts["parameters"].values())

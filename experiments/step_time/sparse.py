@@ -104,9 +104,9 @@ def twins(keys: list[Keys], others: list[Keys]) -> list[int | None]:
         places = {key: iter(listed) for key, listed in by_key.items()}
         for number, key in enumerate(keys):
             if found[number] is None:
-                place = next(places.get(key[level], iter(())), None)
-                found[number] = place
-                taken |= set() if place is None else {place}
+                twin = next(places.get(key[level], iter(())), None)
+                found[number] = twin
+                taken |= set() if twin is None else {twin}
     return found
 
 

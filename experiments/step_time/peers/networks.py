@@ -191,7 +191,7 @@ def _llama_layer(ops: Operations, x: Any, bias: Any, name: str) -> Any:
 
 def network(case: str) -> Callable[..., Any]:
     """The network of a case, by the name ahead of its batch."""
-    found = {
+    found: dict[str, Callable[..., Any]] = {
         "mobilenet_v2": mobilenet_v2,
         "mobilenet_v2-035": mobilenet_v2,
         "resnet18": resnet18,

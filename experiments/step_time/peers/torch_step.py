@@ -35,7 +35,7 @@ def torch_peer(
     stored = {**task.parameters, **task.buffers}
     model.load_state_dict({n: torch.from_numpy(v) for n, v in stored.items()}, strict=False)
     order: Any = torch.channels_last if channels_last else torch.contiguous_format
-    model = model.to(memory_format=order)
+    model = model.to(memory_format=order)  # type: ignore[call-overload]
     given = (torch.from_numpy(array) for array in task.inputs)
     inputs = tuple(
         each.contiguous(memory_format=order) if each.ndim == 4 else each for each in given
