@@ -180,5 +180,5 @@ def _workload(name: str) -> Iterator[tuple[Path, int]]:
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "workload.npz"
-        np.savez(path, **arrays)
+        np.savez(path, **arrays)  # type: ignore[arg-type]
         yield path, sum(tensor.numel() for tensor in parts["parameters"].values())
