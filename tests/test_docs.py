@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import pockengine as pe
+from experiments.step_time.against import PEERS
 from tests.documents import DOCS, ROOT, anchors, blocks, links, run_page
 
 PAGES = sorted(page for page in DOCS.rglob("*.md"))
@@ -76,6 +77,20 @@ def test_the_reference_names_what_exists() -> None:
         assert getattr(module, leaf, module).__doc__, name
     told = {name.rpartition(".")[2] for name in listed}
     assert set(pe.__all__) <= told
+
+
+def test_the_figure_of_the_peers_shows_the_results() -> None:
+    """It is drawn of what was measured, and the committed picture is that of the results."""
+    drawn = runpy.run_path(str(DOCS / "figures" / "peers.py"))
+    assert list(drawn["NAMES"]) == list(PEERS)
+    eager = {"ms": 30.0, "ours_ms": 10.0}
+    row = {"case": "a case", "threads": 1, "date": "2026-01-01", "ours": {"ms": 10.0}}
+    row["peers"] = {"eager": eager, "mnn": {"failure": "none"}}
+    told = drawn["svg"]({"peers": {"a": row}, "machine": {"processor": "a core"}})
+    assert all(part in told for part in ("a case", "10.0 ms", "3.00x", "not available", "a core"))
+    result = json.loads(drawn["RESULT"].read_text(encoding="utf-8"))
+    if result.get("peers"):
+        assert drawn["FIGURE"].read_text(encoding="utf-8") == drawn["svg"](result)
 
 
 def test_the_figure_shows_the_results() -> None:

@@ -1,11 +1,14 @@
-"""A training step, beside PyTorch eager: time, transient memory, and seconds to the first step.
+"""A training step beside PyTorch and other peers: time, transient memory, seconds to begin.
 
     python -m experiments.step_time.run                         all; writes result.json, table.md
     python -m experiments.step_time.run --part start            only the start
-    python -m experiments.step_time.run --case mobilenet_v2-b1  one, printed only
+    python -m experiments.step_time.run --part peers            the peers that have no figure yet
+    python -m experiments.step_time.run --part sparse --case resnet18-b8 --again
+    python -m experiments.step_time.run --case mobilenet_v2-b1  one beside PyTorch, printed only
 
-Each measurement has a process of its own (measure.py). Nothing else should run meanwhile; the load
-that was found is written down.
+Each measurement has a process of its own (measure.py, sparse.py, peers). Nothing else should run
+meanwhile; the load that was found is written down. Peers and sparse schemes are written after each
+workload, and a run goes on where the last one stopped.
 """
 
 from __future__ import annotations
@@ -14,28 +17,35 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from experiments.step_time.settings import CASES, START_CASE, START_GOALS_S
+from experiments.step_time.against import PEERS, Turns, against
+from experiments.step_time.peer_table import peers_table, sparse_table
+from experiments.step_time.settings import CASES, SPARSE, START_CASE, START_GOALS_S
 
 HERE = Path(__file__).parent
 RESULT = HERE / "result.json"
+PARTS = ("speed", "start", "peers", "sparse")
+THREADS = (1, 2)
+
+Result = dict[str, Any]
 
 
-def measured(case: str, what: str, threads: int, cache: str | None = None) -> dict[str, Any]:
-    """What measure.py prints, with the load ahead of it."""
+def measured(case: str, module: str, *options: str, cache: str | None = None) -> dict[str, Any]:
+    """What a module of this folder prints about a case, with the load ahead of it."""
     load = round(os.getloadavg()[0], 2)
     environment = dict(os.environ) if cache is None else {**os.environ, "XDG_CACHE_HOME": cache}
-    module = "experiments.step_time.measure"
     done = subprocess.run(
-        [sys.executable, "-m", module, case, what, "--threads", str(threads)],
+        [sys.executable, "-m", f"experiments.step_time.{module}", case, *options],
         cwd=HERE.parents[1],
         env=environment,
         check=True,
@@ -45,14 +55,62 @@ def measured(case: str, what: str, threads: int, cache: str | None = None) -> di
     return {"case": case, "load": load, **json.loads(done.stdout)}
 
 
+def speed(case: str) -> dict[str, Any]:
+    """A case beside PyTorch eager, on one core."""
+    return measured(case, "measure", "speed", "--threads", "1")
+
+
 def starts() -> list[dict[str, Any]]:
     """Cold: an empty cache folder. Warm: the same one, in a fresh process."""
-    cores = len(os.sched_getaffinity(0))
+    cores = str(len(os.sched_getaffinity(0)))
+    begin = (START_CASE, "measure", "start", "--threads", cores)
     with tempfile.TemporaryDirectory() as cache:
         return [
-            {"start": kind, "goal_s": goal, **measured(START_CASE, "start", cores, cache)}
+            {"start": kind, "goal_s": goal, **measured(*begin, cache=cache)}
             for kind, goal in START_GOALS_S.items()
         ]
+
+
+def beside_peers(result: Result, options: argparse.Namespace) -> None:
+    """Every case on every number of threads, beside the peers that have no outcome yet."""
+    kept = result.setdefault("peers", {})
+    for case in _cases(options, CASES):
+        for threads in options.threads:
+            key = f"{case}/{threads}"
+            old = {} if key not in kept else kept[key]["peers"]
+            peers = [name for name in options.peers if options.again or name not in old]
+            if not peers:
+                continue
+            print(f"{key}: {', '.join(peers)}", file=sys.stderr, flush=True)
+            row = against(case, threads, peers, Turns(count=options.turns))
+            for name in peers:
+                row["peers"][name]["ours_ms"] = row["ours"]["ms"]
+            kept[key] = {**row, "date": today(), "peers": {**old, **row["peers"]}}
+            write(result)
+
+
+def sparse_schemes(result: Result, options: argparse.Namespace) -> None:
+    """Every case that has a sparse scheme and no figures yet."""
+    kept = result.setdefault("sparse", {})
+    for case in _cases(options, SPARSE):
+        if options.again or case not in kept:
+            kept[case] = {**measured(case, "sparse", "--runs", str(options.runs)), "date": today()}
+            write(result)
+
+
+def _cases(options: argparse.Namespace, known: Iterable[str]) -> list[str]:
+    return [case for case in known if options.case in (None, case)]
+
+
+def write(result: Result) -> None:
+    """The result, and its table."""
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (HERE / "table.md").write_text(table(result), encoding="utf-8")
+
+
+def today() -> str:
+    """The date."""
+    return datetime.now(UTC).date().isoformat()
 
 
 def machine() -> dict[str, Any]:
@@ -63,7 +121,7 @@ def machine() -> dict[str, Any]:
         "processor": model,
         "cores": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": today(),
     }
 
 
@@ -99,7 +157,20 @@ def table(result: dict[str, Any]) -> str:
     second = tabulate(begun, start_heads, tablefmt="github")
     where = result["machine"]
     told = f"{where['processor']}, {where['cores']} cores, {where['system']}, {where['date']}."
-    return f"{told}\n\n{first}\n\n{second}\n"
+    parts = [told, first, second]
+    if result.get("peers"):
+        parts.append(peers_table(_in_order(result["peers"])))
+    if result.get("sparse"):
+        parts.append(sparse_table(_in_order(result["sparse"])))
+    return "\n\n".join(parts) + "\n"
+
+
+def _in_order(rows: Mapping[str, Any]) -> list[Any]:
+    """In that of the cases."""
+    places = {case: place for place, case in enumerate(CASES)}
+    return [
+        row for _, row in sorted(rows.items(), key=lambda item: (places[item[1]["case"]], item))
+    ]
 
 
 def main() -> None:
@@ -107,20 +178,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--case", choices=sorted(CASES), help="the speed of one, printed only")
-    parser.add_argument("--part", choices=("speed", "start"), help="only this; keep the other")
+    parser.add_argument("--part", choices=PARTS, help="only this; keep the others")
+    parser.add_argument("--case", choices=sorted(CASES), help="only this; without --part, printed")
+    parser.add_argument("--again", action="store_true", help="also what has figures")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--threads", nargs="+", type=int, default=list(THREADS), help="of peers")
+    parser.add_argument("--turns", type=int, default=6, help="of three steps, with the peers")
+    parser.add_argument("--runs", type=int, default=20, help="of sparse schemes")
     options = parser.parse_args()
-    if options.case:
-        result = {"machine": machine(), "speed": [measured(options.case, "speed", 1)], "start": []}
-    else:
-        kept = json.loads(RESULT.read_text(encoding="utf-8")) if options.part else {}
-        result = {**kept, "machine": machine()}
-        if options.part != "start":
-            result["speed"] = [measured(case, "speed", 1) for case in CASES]
-        if options.part != "speed":
-            result["start"] = starts()
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        (HERE / "table.md").write_text(table(result), encoding="utf-8")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # peers end with the run
+    if options.case and options.part in (None, "speed", "start"):
+        print(table({"machine": machine(), "speed": [speed(options.case)], "start": []}))
+        return
+    kept = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    result = {"speed": [], "start": [], **kept, "machine": machine()}
+    parts = PARTS if options.part is None else (options.part,)
+    if "speed" in parts:
+        result["speed"] = [speed(case) for case in CASES]
+    if "start" in parts:
+        result["start"] = starts()
+    if "peers" in parts:
+        beside_peers(result, options)
+    if "sparse" in parts:
+        sparse_schemes(result, options)
+    write(result)
     print(table(result))
 
 
