@@ -24,6 +24,7 @@ from pockengine.lower.products import (
     rows_adjacent,
     rows_dense,
     runs_along_steps,
+    steps_adjacent,
     summed_of,
 )
 from pockengine.lower.summed import Contraction, Left, Right
@@ -153,6 +154,7 @@ def _contraction(
             packed=alone and packs_left(graph, product, tiles),
             dense=rows_dense(product),
             adjacent=rows_adjacent(product),
+            along_steps=steps_adjacent(product),
         ),
         right=Right(value=right, direct=direct, along_reduction=along and not direct),
         store=tail.store,

@@ -130,7 +130,12 @@ def packs_left(graph: Graph, product: Product, tiles: TileParameters) -> bool:
     Not where the reduction is cut into chunks: rows are copied whole.
     """
     steps = prod(product.reduction)
-    if len(product.reduction) > 1 or min(product.rows, product.columns, steps) < _FEW_ROWS:
+    if min(product.rows, product.columns, steps) < _FEW_ROWS:
+        return False
+    if tiles.by_lane and steps_adjacent(product):
+        fits = steps * tiles.row_tile * 4 <= tiles.scratch_bytes
+        return fits and _cut(graph, [product], tiles, left_packed=False).chunk == 0
+    if len(product.reduction) > 1:
         return False
     step_bytes = product.left_step((1,)) * 4
     spread = step_bytes * steps
@@ -143,6 +148,13 @@ def packs_left(graph: Graph, product: Product, tiles: TileParameters) -> bool:
 def rows_adjacent(product: Product) -> bool:
     """Whether the left operand's rows are neighbours: what follows an element is the next row's."""
     return product.rows > 1 and _row_distance(product) == 1
+
+
+def steps_adjacent(product: Product) -> bool:
+    """Whether the left operand's steps of the innermost loop are neighbours."""
+    first = tuple(0 for _ in product.reduction)
+    start, following = (product.left_step((*first[1:], step)) for step in (0, 1))
+    return bool(following - start == 1)
 
 
 def rows_dense(product: Product) -> bool:
@@ -235,6 +247,7 @@ def _cut(
         left_packed=left_packed,
         row_period=first.row_period,
         in_pieces=len(terms) > 1,
+        along_steps=steps_adjacent(first),
     )
 
 

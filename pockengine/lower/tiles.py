@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _LATENCY = 4.0
@@ -33,6 +33,9 @@ class TileParameters:
         scratch_bytes: stack a kernel may use for packed panels, and again for its accumulators.
         left_bytes: stack for packed rows of the left operand, which is read front to back and so
             need not stay in the nearest caches.
+        by_lane: a fused multiply-add takes its left factor from any lane of a vector register, so
+            that one load brings several of them.
+        unrolled: steps of the reduction in one iteration of the innermost loop.
     """
 
     vector_lanes: int
@@ -42,6 +45,8 @@ class TileParameters:
     row_block: int
     scratch_bytes: int
     left_bytes: int
+    by_lane: bool = False
+    unrolled: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,8 @@ class Geometry:
         batch: independent products.
         chunk: reduction steps between two visits of the accumulators' scratch; 0: all in registers.
         columns_first: units that follow each other share their rows rather than their columns.
+        left_lanes: neighbouring elements of the left operand that are loaded at once.
+        unrolled: steps of the reduction in one iteration of the innermost loop.
     """
 
     row_tile: int
@@ -79,6 +86,8 @@ class Geometry:
     batch: int
     chunk: int
     columns_first: bool
+    left_lanes: int = 1
+    unrolled: int = 1
 
     @property
     def extent(self) -> int:
@@ -122,7 +131,10 @@ _NEON = TileParameters(
     row_block=48,
     scratch_bytes=1 << 16,
     left_bytes=1 << 17,
+    by_lane=True,
+    unrolled=8,
 )
+_RVV = replace(_NEON, by_lane=False, unrolled=1)
 _SIMD128 = TileParameters(
     vector_lanes=4,
     vector_registers=16,
@@ -151,8 +163,10 @@ def tile_parameters(target: Mapping[str, Any]) -> TileParameters:
         return _AVX512
     if "+avx2" in features:
         return _AVX2
-    if architecture in ("aarch64", "arm64") or "+v" in features:
+    if architecture in ("aarch64", "arm64"):
         return _NEON
+    if "+v" in features:
+        return _RVV
     if architecture in ("x86_64", "amd64") or features & {"+simd128", "+neon"}:
         return _SIMD128
     return _SCALAR
@@ -169,6 +183,7 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
     left_packed: bool = False,
     row_period: int = 0,
     in_pieces: bool = False,
+    along_steps: bool = False,
 ) -> Geometry:
     """Cut ``out[batch, rows, columns] = sum over reduction`` into tiles.
 
@@ -184,8 +199,10 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
             if everywhere.
         in_pieces: what is summed comes in several pieces, ``reduction`` steps at most each, so that
             sums are kept between them.
+        along_steps: the left operand's steps, not its rows, are next to each other.
     """
-    work = _Work(batch, rows, columns, reduction, packed, row_period)
+    by_steps = tiles.by_lane and along_steps and not left_packed
+    work = _Work(batch, rows, columns, reduction, packed, row_period, by_steps)
     row_tile, vectors = _choose_tile(tiles, work)
     width = vectors * tiles.vector_lanes
     panels = columns // width
@@ -226,6 +243,8 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
         groups=math.ceil(panel_count / group_panels),
         batch=batch,
         chunk=chunk,
+        left_lanes=tiles.vector_lanes if tiles.by_lane else 1,
+        unrolled=_unrolled(tiles, row_tile, vectors) if by_steps else tiles.unrolled,
         columns_first=left_packed or rows > columns or reduction * columns <= tiles.scratch_bytes,
     )
 
@@ -240,6 +259,7 @@ class _Work:
     reduction: int
     packed: bool
     row_period: int
+    by_steps: bool  # vectors of the left operand hold steps of one row
 
 
 def _choose_tile(tiles: TileParameters, work: _Work) -> tuple[int, int]:
@@ -248,7 +268,8 @@ def _choose_tile(tiles: TileParameters, work: _Work) -> tuple[int, int]:
         (row_tile, vectors)
         for vectors in range(1, tiles.column_vectors + 1)
         for row_tile in range(1, min(tiles.row_tile, work.rows) + 1)
-        if (row_tile + 1) * _widest(tiles, work.columns, vectors) < tiles.vector_registers
+        if (row_tile + 1) * _widest(tiles, work.columns, vectors) + row_tile * work.by_steps
+        < tiles.vector_registers
     ]
     return min(
         candidates,
@@ -284,11 +305,24 @@ def _cycles(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> 
     for count, height in ((work.rows // row_tile, row_tile), (1, work.rows % row_tile)):
         for panels, wide in ((work.columns // width, vectors), (1, tail)):
             if height and wide:
-                step = max(height * wide / _PORTS, _LATENCY, (height + wide) / _PORTS) + 0.25
+                step = max(_issue(tiles, height, wide) / _PORTS, _LATENCY) + 0.25
                 step += _LINE_CYCLES * (height + wide * tiles.vector_lanes) / LINE
                 edge = _TILE_CYCLES + height * wide
                 total += count * panels * (work.reduction * step + edge)
     return total
+
+
+def _unrolled(tiles: TileParameters, row_tile: int, vectors: int) -> int:
+    """Steps an iteration where vectors hold steps of a row: two vectors', with room for pairs."""
+    used = (row_tile + 1) * vectors + row_tile + row_tile // 2
+    return tiles.vector_lanes * (2 if used < tiles.vector_registers else 1)
+
+
+def _issue(tiles: TileParameters, height: int, wide: int) -> float:
+    """What the busiest ports do in a step: multiply-adds or loads, or both where they share."""
+    if tiles.by_lane:
+        return height * wide + height / tiles.vector_lanes + wide
+    return max(height * wide, height + wide)
 
 
 def vector_pieces(columns: int, lanes: int) -> tuple[int, ...]:
