@@ -24,6 +24,7 @@ from pockengine.lower.products import (
     rows_adjacent,
     rows_dense,
     runs_along_steps,
+    steps_adjacent,
     summed_of,
 )
 from pockengine.lower.summed import Contraction, Left, Right
@@ -150,9 +151,10 @@ def _contraction(
             buffer=buffers[base_of(product.left)],
             base=lambda batch, row: _expr(product.left_row(split_inline, batch, row)),
             offset=lambda steps: _expr(product.left_step(steps)),
-            packed=alone and packs_left(product),
+            packed=alone and packs_left(product, tiles),
             dense=rows_dense(product),
             adjacent=rows_adjacent(product),
+            along_steps=steps_adjacent(product),
         ),
         right=Right(value=right, direct=direct, along_reduction=along and not direct),
         store=tail.store,

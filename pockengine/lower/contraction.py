@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from tvm import sym, tirx
 
+from pockengine.lower.lanes import Element, rows_of_step, steps_of_rows
 from pockengine.lower.nest import (
     Buffer,
     Expr,
@@ -31,7 +32,6 @@ from pockengine.lower.nest import (
     local,
     prefetch,
     serial,
-    splat,
     store,
     when,
     zeros,
@@ -154,8 +154,10 @@ class _Unit:
     def _pack_left(self, steps: Steps) -> Stmt:
         """The unit's rows of the left operand, copied to [register tile][step][row].
 
-        Step by step, as whole lines are read then.
+        Step by step, as whole lines are read then; rows that lie along the steps are transposed.
         """
+        if self.work.left.along_steps:
+            return self._rows(lambda row, height: self._pack_left_tile(steps, row, height))
         return steps.loops(
             lambda k, step: self._rows(lambda row, height: self._copy_rows(row, height, k, step))
         )
@@ -170,6 +172,19 @@ class _Unit:
             copies.append(store(self.left_rows, goal + const(at), value, lanes))
             at += lanes
         return block(*copies)
+
+    def _pack_left_tile(self, steps: Steps, row: Expr, height: int) -> Stmt:
+        """A register tile's rows, which lie along the steps, transposed in registers."""
+        left = self.work.left
+        return pack_along_reduction(
+            self.left_rows,
+            self._left_tile(row),
+            vector_pieces(height, self.geometry.left_lanes),
+            steps,
+            lambda k, at, lanes: load(
+                left.buffer, left.base(self.batch, row + at) + left.offset(k), lanes
+            ),
+        )
 
     def _left_tile(self, row: Expr) -> Expr:
         """Where the packed rows of the register tile that begins at ``row`` lie."""
@@ -324,9 +339,15 @@ class _Unit:
             for i, v in cells
         ]
         next_rows = self._next_rows(row, height)
-        loops = steps.flat if self.term.left.packed and not self.term.right.direct else steps.loops
-        accumulate = loops(
-            lambda k, step: block(*next_rows(k), self._step(panel, sums, bases, k, step))
+        dense = self.geometry.unrolled > 1 and self.term.left.dense
+        apart = max(1, LINE // height) if dense else 1  # steps a line of the next tile lasts
+        flat = self.term.left.packed and not self.term.right.direct
+        accumulate = (steps.flat() if flat else steps).unrolled(
+            self.geometry.unrolled,
+            lambda some: block(
+                *(each for k, _ in some[::apart] for each in next_rows(k)),
+                self._steps(panel, sums, bases, some),
+            ),
         )
         if kept:
             finish = [self._keep(panel, row, i, v, load(sums[v], const(i))) for i, v in cells]
@@ -351,7 +372,7 @@ class _Unit:
         if left.dense:
             first = left.base(self.batch, row + const(height))
             return lambda k: [prefetch(left.buffer, first + left.offset(k) * const(height))]
-        if left.adjacent:
+        if left.adjacent and self.geometry.left_lanes == 1:
             first = left.base(self.batch, row + const(LINE))
             return lambda k: [prefetch(left.buffer, first + left.offset(k))]
         return lambda _: []
@@ -376,16 +397,50 @@ class _Unit:
             return [statement], [first + const(i) for i in range(height)]
         first, statement = bound("base", base(self.batch, row))
         statements, bases = [statement], [first]
+        stride = self._tile_stride()
         for i in range(1, height):
             value = base(self.batch, row + const(i))
-            distance = self.analyzer.simplify(value - base(self.batch, row))
-            if isinstance(distance, tirx.IntImm):
-                bases.append(first + distance)
+            distance = i * stride if stride else self._distance(value, base(self.batch, row))
+            if distance is not None:
+                bases.append(first + const(distance))
             else:
                 variable, statement = bound("base", value)
                 statements.append(statement)
                 bases.append(variable)
         return statements, bases
+
+    def _tile_stride(self) -> int | None:
+        """Elements between neighbouring rows where no tile crosses a period of the rows."""
+        period, base = self.term.row_period, self.term.left.base
+        if self.geometry.left_lanes == 1 or period % self.geometry.row_tile:
+            return None
+        return self._distance(base(self.batch, const(1)), base(self.batch, const(0)))
+
+    def _steps(
+        self,
+        panel: _Panel,
+        sums: list[Buffer],
+        bases: list[Expr],
+        some: Sequence[tuple[tuple[Expr, ...], Expr]],
+    ) -> Stmt:
+        """Neighbouring steps of the reduction for a whole register tile."""
+        lanes, left = self.geometry.left_lanes, self.term.left
+        by_steps = left.along_steps and not left.packed
+        if lanes == 1 or len(some) % lanes or not by_steps:
+            return block(*(self._step(panel, sums, bases, k, step) for k, step in some))
+        statements: list[Stmt] = []
+        for first in range(0, len(some), lanes):
+            offset = left.offset(some[first][0])
+            loads, found = steps_of_rows(left.buffer, [base + offset for base in bases], lanes)
+            statements += loads
+            for (k, step), elements in zip(some[first : first + lanes], found, strict=True):
+                statements.append(self._step(panel, sums, bases, k, step, elements))
+        return block(*statements)
+
+    def _distance(self, value: Expr, first: Expr) -> int | None:
+        """How far one place is from another, where that is a constant."""
+        found = self.analyzer.simplify(value - first)
+        return int(found) if isinstance(found, tirx.IntImm) else None
 
     def _step(
         self,
@@ -394,6 +449,7 @@ class _Unit:
         bases: list[Expr],
         k: tuple[Expr, ...],
         step: Expr,
+        elements: Sequence[Element] = (),
     ) -> Stmt:
         """One step of the reduction for a whole register tile."""
         statements: list[Stmt] = []
@@ -407,11 +463,14 @@ class _Unit:
             source, offset = self.left_rows, step * const(len(bases))
         else:
             source, offset = left.buffer, left.offset(k)
-        for i, base in enumerate(bases):
-            element, statement = bound("left", load(source, base + offset))
-            statements.append(statement)
+        lanes = self.geometry.left_lanes
+        elements = elements or rows_of_step(
+            source, [base + offset for base in bases], lanes, self._distance
+        )
+        for i, element in enumerate(elements):
+            statements += element.ahead
             for total, vector, lanes in zip(sums, vectors, panel.lanes, strict=True):
-                term = splat(element, lanes) * vector
+                term = element.everywhere(lanes) * vector
                 statements.append(store(total, const(i), load(total, const(i)) + term))
         return block(*statements)
 

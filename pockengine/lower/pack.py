@@ -32,14 +32,37 @@ class Steps:
             lambda at, step, extent: serial("k", extent, lambda k: body(at(k), step + k))
         )
 
-    def flat(self, body: Callable[[tuple[Expr, ...], Expr], Stmt]) -> Stmt:
-        """``loops`` as one, for a body that needs but the number of the step."""
+    def flat(self) -> Steps:
+        """One loop over them, for a body that needs but the number of the step."""
         known = [extent for extent in self.extents if isinstance(extent, int)]
         total: int | Expr = math.prod(known)
         for extent in self.extents:
             if not isinstance(extent, int):
                 total = extent * const(math.prod(known))
-        return serial("k", total, lambda step: body((), step))
+        return Steps((), const(0), (total,))
+
+    def unrolled(
+        self, count: int, body: Callable[[Sequence[tuple[tuple[Expr, ...], Expr]]], Stmt]
+    ) -> Stmt:
+        """As ``loops``, with ``count`` steps of the innermost loop at once, then the rest singly.
+
+        ``body(steps)``: for each step its reduction variables and its number within the piece.
+        """
+
+        def line(at: Callable[[Expr], tuple[Expr, ...]], step: Expr, extent: int | Expr) -> Stmt:
+            def some(first: Expr, many: int) -> Stmt:
+                places = [first + const(i) if i else first for i in range(many)]
+                return body([(at(k), step + k) for k in places])
+
+            groups, rest = _divided(extent, count)
+            done = const(groups * count) if isinstance(groups, int) else groups * const(count)
+            parts = [
+                serial("k", groups, lambda i: some(i * const(count), count)),
+                serial("k", rest, lambda i: some(done + i, 1)),
+            ]
+            return block(*(p for p, n in zip(parts, (groups, rest), strict=True) if not _none(n)))
+
+        return self.lines(line)
 
     def lines(
         self, body: Callable[[Callable[[Expr], tuple[Expr, ...]], Expr, int | Expr], Stmt]

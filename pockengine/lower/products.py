@@ -110,7 +110,7 @@ _CROWDED = 2048  # bytes: steps at a multiple of it meet few of a cache's sets
 
 def reads_in_place(graph: Graph, product: Product, tiles: TileParameters) -> bool:
     """Whether the right operand is read in place: contiguous columns, and small or read rarely."""
-    if not is_direct(graph, product) or is_blocked(product):
+    if not is_direct(graph, product) or is_blocked(product, tiles):
         return False
     found = _stored(graph, product.right)
     assert found is not None
@@ -125,30 +125,43 @@ def _near(step_bytes: int, tiles: TileParameters) -> int:
     return tiles.scratch_bytes * (_NEAR if step_bytes % _CROWDED else 1)
 
 
-def is_blocked(product: Product) -> bool:
+def is_blocked(product: Product, tiles: TileParameters) -> bool:
     """Whether both operands are visited piece by piece of the reduction.
 
     Where the left operand's rows are next to each other and its steps far apart, as in a weight
-    gradient, and where the steps are very many.
+    gradient, and where the steps are very many; where elements are taken by lane, all that can be
+    copied for it.
     """
     steps = prod(product.reduction)
     if min(product.rows, product.columns, steps) < _FEW_ROWS:
         return False
-    return rows_adjacent(product) or steps >= _MANY_STEPS * product.rows
+    by_lane = tiles.by_lane and steps_adjacent(product)
+    return rows_adjacent(product) or by_lane or steps >= _MANY_STEPS * product.rows
 
 
-def packs_left(product: Product) -> bool:
+def packs_left(product: Product, tiles: TileParameters) -> bool:
     """Whether the left operand's rows are copied too.
 
     Not where a row's place takes time to compute, nor where the product reads them several times,
     as the taps of a convolution do.
     """
-    return is_blocked(product) and rows_adjacent(product) and not product.row_period
+    if not is_blocked(product, tiles):
+        return False
+    if tiles.by_lane and steps_adjacent(product):
+        return True
+    return rows_adjacent(product) and not product.row_period
 
 
 def rows_adjacent(product: Product) -> bool:
     """Whether the left operand's rows are neighbours: what follows an element is the next row's."""
     return product.rows > 1 and _row_distance(product) == 1
+
+
+def steps_adjacent(product: Product) -> bool:
+    """Whether the left operand's steps of the innermost loop are neighbours."""
+    first = tuple(0 for _ in product.reduction)
+    start, following = (product.left_step((*first[1:], step)) for step in (0, 1))
+    return bool(following - start == 1)
 
 
 def rows_dense(product: Product) -> bool:
@@ -231,9 +244,10 @@ def geometry(graph: Graph, terms: Sequence[Product], tiles: TileParameters) -> G
         columns=first.columns,
         reduction=max(1, *(prod(term.reduction) for term in terms)),
         packed=not all(reads_in_place(graph, term, tiles) for term in terms),
-        blocked=len(terms) == 1 and is_blocked(first),
+        blocked=len(terms) == 1 and is_blocked(first, tiles),
         row_period=first.row_period,
         in_pieces=len(terms) > 1,
+        along_steps=steps_adjacent(first),
     )
 
 

@@ -25,6 +25,7 @@ class Left:
             copies its rows to a scratch of [step][row], which all its panels read.
         dense: each row lies in one piece, the next behind it.
         adjacent: rows lie next to each other, as for ``packed``.
+        along_steps: the steps of the innermost loop do.
     """
 
     buffer: Buffer
@@ -33,6 +34,7 @@ class Left:
     packed: bool = False
     dense: bool = False
     adjacent: bool = False
+    along_steps: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,4 +107,5 @@ class Contraction:
             blocked=self.left.packed,
             row_period=self.row_period,
             in_pieces=bool(self.also),
+            along_steps=self.left.along_steps,
         )

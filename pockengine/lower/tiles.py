@@ -34,6 +34,9 @@ class TileParameters:
         left_bytes: stack for packed rows of the left operand, which is read front to back and so
             need not stay in the nearest caches.
         chunk_steps: of a reduction, whose panel stays in the nearest cache.
+        by_lane: a fused multiply-add takes its left factor from any lane of a vector register, so
+            that one load brings several of them.
+        unrolled: steps of the reduction in one iteration of the innermost loop.
     """
 
     vector_lanes: int
@@ -44,6 +47,8 @@ class TileParameters:
     scratch_bytes: int
     left_bytes: int
     chunk_steps: int = 256
+    by_lane: bool = False
+    unrolled: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +70,8 @@ class Geometry:
         batch: independent products.
         chunk: reduction steps between two visits of the accumulators' scratch; 0: all in registers.
         columns_first: units that follow each other share their rows rather than their columns.
+        left_lanes: neighbouring elements of the left operand that are loaded at once.
+        unrolled: steps of the reduction in one iteration of the innermost loop.
     """
 
     row_tile: int
@@ -81,6 +88,8 @@ class Geometry:
     batch: int
     chunk: int
     columns_first: bool
+    left_lanes: int = 1
+    unrolled: int = 1
 
     @property
     def extent(self) -> int:
@@ -124,7 +133,10 @@ _NEON = TileParameters(
     row_block=48,
     scratch_bytes=1 << 16,
     left_bytes=1 << 17,
+    by_lane=True,
+    unrolled=8,
 )
+_RVV = replace(_NEON, by_lane=False, unrolled=1)
 _SIMD128 = TileParameters(
     vector_lanes=4,
     vector_registers=16,
@@ -153,8 +165,10 @@ def tile_parameters(target: Mapping[str, Any]) -> TileParameters:
         return _AVX512
     if "+avx2" in features:
         return _AVX2
-    if architecture in ("aarch64", "arm64") or "+v" in features:
+    if architecture in ("aarch64", "arm64"):
         return _NEON
+    if "+v" in features:
+        return _RVV
     if architecture in ("x86_64", "amd64") or features & {"+simd128", "+neon"}:
         return _SIMD128
     return _SCALAR
@@ -171,6 +185,7 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
     blocked: bool = False,
     row_period: int = 0,
     in_pieces: bool = False,
+    along_steps: bool = False,
 ) -> Geometry:
     """Cut ``out[batch, rows, columns] = sum over reduction`` into tiles.
 
@@ -186,8 +201,10 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
             if everywhere.
         in_pieces: what is summed comes in several pieces, ``reduction`` steps at most each, so that
             sums are kept between them.
+        along_steps: the left operand's steps, not its rows, are next to each other.
     """
-    work = _Work(batch, rows, columns, reduction, packed, row_period)
+    by_steps = tiles.by_lane and along_steps and not blocked
+    work = _Work(batch, rows, columns, reduction, packed, row_period, by_steps)
     if blocked:
         return _blocked(tiles, work)
     row_tile, vectors = _choose_tile(tiles, work)
@@ -227,7 +244,7 @@ def _blocked(tiles: TileParameters, work: _Work) -> Geometry:
     A panel's piece stays in the nearest cache while all tiles of the unit pass.
     """
     pieces = math.ceil(work.reduction / tiles.chunk_steps)
-    steps = math.ceil(work.reduction / pieces)
+    steps = math.ceil(work.reduction / pieces / tiles.vector_lanes) * tiles.vector_lanes
     row_tile, vectors = _choose_tile(tiles, replace(work, reduction=steps))
     width = min(vectors * tiles.vector_lanes, work.columns)
     panel_count = math.ceil(work.columns / width)
@@ -285,6 +302,8 @@ def _geometry(
         groups=math.ceil((panels + bool(tail)) / group_panels),
         batch=work.batch,
         chunk=chunk,
+        left_lanes=tiles.vector_lanes if tiles.by_lane else 1,
+        unrolled=_unrolled(tiles, row_tile, vectors) if work.by_steps else tiles.unrolled,
         columns_first=columns_first,
     )
 
@@ -299,6 +318,7 @@ class _Work:
     reduction: int
     packed: bool
     row_period: int
+    by_steps: bool  # vectors of the left operand hold steps of one row
 
 
 def _choose_tile(tiles: TileParameters, work: _Work) -> tuple[int, int]:
@@ -307,7 +327,8 @@ def _choose_tile(tiles: TileParameters, work: _Work) -> tuple[int, int]:
         (row_tile, vectors)
         for vectors in range(1, tiles.column_vectors + 1)
         for row_tile in range(1, min(tiles.row_tile, work.rows) + 1)
-        if (row_tile + 1) * _widest(tiles, work.columns, vectors) < tiles.vector_registers
+        if (row_tile + 1) * _widest(tiles, work.columns, vectors) + row_tile * work.by_steps
+        < tiles.vector_registers
     ]
     return min(
         candidates,
@@ -343,11 +364,24 @@ def _cycles(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> 
     for count, height in ((work.rows // row_tile, row_tile), (1, work.rows % row_tile)):
         for panels, wide in ((work.columns // width, vectors), (1, tail)):
             if height and wide:
-                step = max(height * wide / _PORTS, _LATENCY, (height + wide) / _PORTS) + 0.25
+                step = max(_issue(tiles, height, wide) / _PORTS, _LATENCY) + 0.25
                 step += _LINE_CYCLES * (height + wide * tiles.vector_lanes) / LINE
                 edge = _TILE_CYCLES + height * wide
                 total += count * panels * (work.reduction * step + edge)
     return total
+
+
+def _unrolled(tiles: TileParameters, row_tile: int, vectors: int) -> int:
+    """Steps an iteration where vectors hold steps of a row: two vectors', with room for pairs."""
+    used = (row_tile + 1) * vectors + row_tile + row_tile // 2
+    return tiles.vector_lanes * (2 if used < tiles.vector_registers else 1)
+
+
+def _issue(tiles: TileParameters, height: int, wide: int) -> float:
+    """What the busiest ports do in a step: multiply-adds or loads, or both where they share."""
+    if tiles.by_lane:
+        return height * wide + height / tiles.vector_lanes + wide
+    return max(height * wide, height + wide)
 
 
 def vector_pieces(columns: int, lanes: int) -> tuple[int, ...]:

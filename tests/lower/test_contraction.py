@@ -24,6 +24,7 @@ from tests.lower.harness import built
 
 HOST = tile_parameters(host_target())
 SMALL = dataclasses.replace(HOST, scratch_bytes=2048, row_block=8)  # forces packing in pieces
+BY_LANE = dataclasses.replace(HOST, by_lane=True, unrolled=8, vector_lanes=4)
 TOLERANCE = 2e-6  # of the largest magnitude: float32 sums of a few hundred terms
 KINDS = ("direct", "copied", "transposed", "gradient")
 
@@ -119,6 +120,32 @@ def test_products(
 ) -> None:
     """All ways to read the operands, with remainders in rows, columns, steps and chunks."""
     check_matmul(tmp_path, tiles, *matmul(rows, steps, columns, kind, batch), kind)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["in place", "packed"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("rows", "steps", "columns"), [(35, 29, 37), (1, 7, 3)])
+def test_left_elements_by_lane(
+    tmp_path: Path, rows: int, steps: int, columns: int, kind: str, packed: bool
+) -> None:
+    """Vectors of left elements and several steps at once give the bits of one at a time."""
+    work, operands = matmul(rows, steps, columns, kind)
+    along = kind != "gradient"
+    vectors = dataclasses.replace(
+        work, left=dataclasses.replace(work.left, packed=packed, along_steps=along)
+    )
+    inputs = [
+        stored(normal(1, rows, steps), not along),
+        stored(normal(1, steps, columns), kind == "transposed"),
+    ]
+    outs = []
+    for each, tiles in ((work, HOST), (vectors, BY_LANE)):
+        cut = each.geometry(tiles)
+        assert cut.unrolled > 1 or tiles is HOST
+        func = kernel(operands, lambda b, e, w=each, g=cut: contraction(w, g, b, e))
+        outs.append(np.full((rows, columns), np.nan, np.float32))
+        built(func, tmp_path)(0, cut.extent, *inputs, outs[-1])
+    np.testing.assert_array_equal(*outs)
 
 
 @settings(max_examples=15, deadline=None)
@@ -309,6 +336,20 @@ def test_other_processors(mtriple: str) -> None:
         geometry = work.geometry(tiles)
         func = kernel(operands, lambda b, e, w=work, g=geometry: contraction(w, g, b, e))
         assert compile_function(func, target, "k")
+
+
+def test_neon_left_elements_come_by_vectors() -> None:
+    """On NEON vectors hold left elements, and a tile leaves registers for them."""
+    tiles = tile_parameters({"mtriple": "aarch64-linux-gnu"})
+    for packed in (False, True):
+        work, _ = matmul(64, 64, 48, "copied")
+        work = dataclasses.replace(
+            work, left=dataclasses.replace(work.left, packed=packed, along_steps=True)
+        )
+        cut = work.geometry(tiles)
+        assert (cut.left_lanes, cut.unrolled) == (4, 8)
+        used = cut.row_tile * len(cut.panel) + len(cut.panel) + (0 if packed else cut.row_tile)
+        assert used < tiles.vector_registers
 
 
 @given(
