@@ -245,14 +245,22 @@ def test_targets() -> None:
 
 
 @pytest.mark.slow
-def test_bench() -> None:
-    """JSON with every kernel; the table has only as many as are asked for."""
-    found = json.loads(run("bench", "mlp", "--runs", "1", "--json").stdout)
-    assert {"kernels", "kinds", "total", "peaks", "step_ms"} <= found.keys()
+def test_bench(tmp_path: Path) -> None:
+    """JSON with every kernel, and a picture; the table has only as many as are asked for."""
+    picture = tmp_path / "roof.svg"
+    drawn = run("bench", "mlp", "--runs", "1", "--json", "--picture", str(picture))
+    found = json.loads(drawn.stdout)
+    assert "contract matmul" in picture.read_text()
+    assert {"kernels", "kinds", "total", "peaks", "prediction", "step_ms"} <= found.keys()
+    assert {"limit", "lost_ms", "predicted_ms"} <= found["kernels"][0].keys()
     assert found["total"]["calls"] == len(found["kernels"])
     table = run("bench", "mlp", "--runs", "1", "--top", "1", "--optimizer", "sgd").stdout
     assert "peaks of one core" in table
-    assert table.index("together") < 400
+    assert "Spearman" in table
+    assert table.index("together") < 500
+    missing = run("bench", "mlp", "--picture", str(tmp_path / "no" / "roof.svg"))
+    assert missing.exit_code == 2
+    assert "there is no folder" in missing.output
 
 
 def test_inspect_shows_passes_and_kernels() -> None:

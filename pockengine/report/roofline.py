@@ -63,10 +63,10 @@ def _rooflines(axes: Axes, peaks: Peaks, kernels: Sequence[Timing]) -> None:
     left, right = min([*known, *ridges]) / 2, max([*known, *ridges]) * 2
     axes.plot([min(ridges), right], [top, top], color="black", linewidth=1)
     _tell(axes, f"arithmetic {top:.0f} GFLOP/s", right, top, "right")
-    for memory, ridge in zip(peaks.memories, ridges, strict=True):
-        rate = memory.bytes_per_s / 1e9
+    for index, (memory, ridge) in enumerate(zip(peaks.memories, ridges, strict=True)):
+        rate, at = memory.bytes_per_s / 1e9, left * 3**index  # one label beside the other
         axes.plot([left, ridge], [rate * left, top], color="black", linewidth=1, linestyle=":")
-        _tell(axes, f"{memory.name} {rate:.1f} GB/s", left, rate * left, "left")
+        _tell(axes, f"{memory.name} {rate:.1f} GB/s", at, rate * at, "left")
     axes.set(xscale="log", yscale="log", xlabel="FLOP a byte", ylabel="GFLOP/s")
 
 
@@ -76,10 +76,11 @@ def _stairs(axes: Axes, peaks: Peaks, kernels: Sequence[Timing]) -> None:
     begin = min([*known, peaks.memories[0].nbytes]) / 2
     last = max([*known, *(memory.nbytes for memory in peaks.memories)])
     for memory in peaks.memories:
-        end = last if memory is peaks.memories[-1] else memory.nbytes
-        rate = memory.bytes_per_s / 1e9
+        beyond = memory is peaks.memories[-1]
+        end, rate = last if beyond else memory.nbytes, memory.bytes_per_s / 1e9
         axes.plot([begin, end], [rate, rate], color="black", linewidth=1, linestyle=":")
-        _tell(axes, f"{memory.name} {rate:.1f} GB/s", begin, rate, "left")
+        side = ("right", end) if beyond else ("left", begin)
+        _tell(axes, f"{memory.name} {rate:.1f} GB/s", side[1], rate, side[0])
         begin = end
     axes.set(xscale="log", yscale="log", xlabel="bytes", ylabel="GB/s")
 
