@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 _LATENCY = 4.0
@@ -18,6 +19,31 @@ _TILE_CYCLES = 8.0
 _LINE_CYCLES = 0.25  # to load a cache line from the second-level cache, beside the work
 LINE = 16  # elements of a cache line
 _UNITS = 8  # of work, at least, where the rows suffice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """How a contraction is cut in place of what the machine model says.
+
+    Attributes:
+        row_tile: rows of a register tile.
+        vectors: of a panel's width.
+        packed: whether the right operand is copied into panels even if it could be read in place.
+        left_packed: whether rows of the left operand are copied where that can be.
+        row_block: rows a unit of work aims for.
+        scratch_bytes: stack for packed panels, within what the processor's parameters say.
+    """
+
+    row_tile: int
+    vectors: int
+    packed: bool
+    left_packed: bool
+    row_block: int
+    scratch_bytes: int
+
+
+UNTUNED: Mapping[str, Choice] = MappingProxyType({})
+"""No choices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +59,7 @@ class TileParameters:
         scratch_bytes: stack a kernel may use for packed panels, and again for its accumulators.
         left_bytes: stack for packed rows of the left operand, which is read front to back and so
             need not stay in the nearest caches.
+        choice: how the contraction at hand is cut; None for what the machine model says.
     """
 
     vector_lanes: int
@@ -42,6 +69,12 @@ class TileParameters:
     row_block: int
     scratch_bytes: int
     left_bytes: int
+    choice: Choice | None = None
+
+    def chosen(self, choice: Choice) -> TileParameters:
+        """These with one contraction's choice."""
+        scratch = min(choice.scratch_bytes, self.scratch_bytes)
+        return replace(self, row_block=choice.row_block, scratch_bytes=scratch, choice=choice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,16 +277,48 @@ class _Work:
 
 def _choose_tile(tiles: TileParameters, work: _Work) -> tuple[int, int]:
     """(rows, vectors) of the register tile with the fewest modelled cycles."""
-    candidates = [
+    if tiles.choice is not None:
+        return min(tiles.choice.row_tile, work.rows), tiles.choice.vectors
+    return min(_tiles(tiles, work), key=lambda tile: _estimate(tiles, work, tile))
+
+
+def _tiles(tiles: TileParameters, work: _Work) -> list[tuple[int, int]]:
+    """All (rows, vectors) whose accumulators and operands fit the registers."""
+    return [
         (row_tile, vectors)
         for vectors in range(1, tiles.column_vectors + 1)
         for row_tile in range(1, min(tiles.row_tile, work.rows) + 1)
         if (row_tile + 1) * _widest(tiles, work.columns, vectors) < tiles.vector_registers
     ]
-    return min(
-        candidates,
-        key=lambda tile: _cycles(tiles, work, *tile) * _penalty(tiles, work, *tile),
-    )
+
+
+def _estimate(tiles: TileParameters, work: _Work, tile: tuple[int, int]) -> float:
+    return _cycles(tiles, work, *tile) * _penalty(tiles, work, *tile)
+
+
+def ranked_tiles(
+    tiles: TileParameters,
+    *,
+    batch: int,
+    rows: int,
+    columns: int,
+    reduction: int,
+    packed: bool,
+    row_period: int = 0,
+) -> list[tuple[int, int]]:
+    """Register tiles (rows, vectors) that a contraction may have, the fewest modelled cycles first.
+
+    Args:
+        tiles: the processor.
+        batch: as `contraction_geometry`, like the others.
+        rows: M.
+        columns: N.
+        reduction: K.
+        packed: whether the right operand is copied.
+        row_period: of the left operand's rows.
+    """
+    work = _Work(batch, rows, columns, reduction, packed, row_period)
+    return sorted(_tiles(tiles, work), key=lambda tile: _estimate(tiles, work, tile))
 
 
 def _penalty(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> float:
