@@ -48,6 +48,8 @@ def test_plan_packs_a_file(tmp_path: Path) -> None:
         (("bench", "resnet"), "Error: model 'resnet': no such model"),
         (("inspect", "mlp", "--scheme", "last_blocks:9"), "Error: Scheme.last_blocks(9): a model"),
         (("inspect", "mlp", "--pass", "nothing"), "there is no pass 'nothing'; one of prune"),
+        (("compile", "mlp", "--tuning", "missing.json"), "tuning missing.json: it cannot be read"),
+        (("tune", "mlp", "--out", __file__), "it is no JSON; a tuning file of version 1"),
         (("compile", "mlp", "--target", "abacus"), "there is no target 'abacus'"),
         (("train", "mlp", "--data", "nowhere"), "--data nowhere: nothing of that name"),
     ],
@@ -261,6 +263,21 @@ def test_bench(tmp_path: Path) -> None:
     missing = run("bench", "mlp", "--picture", str(tmp_path / "no" / "roof.svg"))
     assert missing.exit_code == 2
     assert "there is no folder" in missing.output
+
+
+@pytest.mark.slow
+def test_tune(tmp_path: Path) -> None:
+    """A file that the other commands take; the search goes on from it."""
+    out = tmp_path / "tuning.json"
+    found = json.loads(run("tune", "mlp", "--minutes", "0", "--out", str(out), "--json").stdout)
+    assert {"contractions", "tried", "gains", "before_ms", "after_ms"} <= found.keys()
+    assert out.is_file()
+    again = run("tune", "mlp", "--minutes", "0", "--out", str(out))
+    assert "0 choices tried" in again.stdout
+    compiled = run("compile", "mlp", "--tuning", str(out))
+    assert compiled.exit_code == 0
+    missing = run("tune", "mlp", "--out", str(tmp_path / "no" / "tuning.json"))
+    assert (missing.exit_code, "there is no folder" in missing.output) == (2, True)
 
 
 def test_inspect_shows_passes_and_kernels() -> None:

@@ -17,6 +17,7 @@ from pockengine.cli.options import (
     sized,
     target_option,
     threads_option,
+    tuning_option,
     workload_of,
 )
 
@@ -29,6 +30,7 @@ _ENTRIES = click.Choice(["step", "predict", "evaluate"])
 @click.command("bench")
 @of_model
 @threads_option
+@tuning_option
 @click.option(
     "--runs",
     type=click.IntRange(min=1),
@@ -54,15 +56,12 @@ _ENTRIES = click.Choice(["step", "predict", "evaluate"])
 @documented
 def bench_command(
     *,
-    threads: int | None,
-    runs: int,
     top: int | None,
     sort: str,
     picture: Path | None,
-    eager: bool,
     as_json: bool,
     scheme: str | None,
-    **model: Any,
+    **options: Any,
 ) -> None:
     r"""Time every kernel of MODEL's step in place.
 
@@ -83,14 +82,15 @@ def bench_command(
     from pockengine.report.tables import bench_table  # noqa: PLC0415
     from pockengine.report.workloads import find_scheme  # noqa: PLC0415
 
+    asked = {name: options.pop(name) for name in ("runs", "eager", "tuning")}
+    threads = options.pop("threads") or 1
     chosen = find_scheme(scheme)
-    workload = workload_of(**model)
-    found = measure(workload, scheme=chosen, threads=threads or 1, runs=runs, eager=eager)
+    found = measure(workload_of(**options), scheme=chosen, threads=threads, **asked)
     click.echo(json.dumps(found.as_dict()) if as_json else bench_table(found, top, sort))
     if picture is not None:
         from pockengine.report.roofline import draw_roofline  # noqa: PLC0415 - matplotlib
 
-        draw_roofline(found, picture, title=f"{model['model']}:")
+        draw_roofline(found, picture, title=f"{options['model']}:")
         click.echo(f"wrote {picture}", err=True)
 
 

@@ -105,7 +105,7 @@ class Tuning:
             replace_file(Path(path), [memoryview(data)])
         except OSError as error:
             raise InputError(
-                where=f"tuning {path}",
+                where=_where(path),
                 found=f"it cannot be written ({error.strerror})",
                 needed="a place that can be",
                 remedy="Name another file",
@@ -166,6 +166,8 @@ def _document(path: str | Path) -> dict[str, Any]:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise _unfit(path, f"it cannot be read ({error.strerror})") from error
+    except TypeError as error:
+        raise _unfit(path, "it is no path") from error
     except ValueError as error:
         raise _unfit(path, "it is no JSON") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
@@ -179,7 +181,7 @@ def _check_processor(path: str | Path, found: Processor, target: Mapping[str, An
     own = Processor.of(target)
     if found != own:
         raise InputError(
-            where=f"tuning {path}",
+            where=_where(path),
             found=f"it was measured on {found}",
             needed=f"one for {own}",
             remedy=_REMEDY,
@@ -206,8 +208,12 @@ def _choice(found: Mapping[str, Any], tiles: TileParameters) -> Choice:
 
 def _unfit(path: str | Path, found: str) -> InputError:
     return InputError(
-        where=f"tuning {path}",
+        where=_where(path),
         found=found,
         needed=f"a tuning file of version {VERSION}",
         remedy=_REMEDY,
     )
+
+
+def _where(path: object) -> str:
+    return f"tuning {path if isinstance(path, str | Path) else repr(path)}"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -17,7 +18,9 @@ from pockengine.compile import link, prepare
 from pockengine.errors import InputError
 from pockengine.ir.graph import type_of
 from pockengine.ir.text import parse
+from pockengine.lower.features import host_target
 from pockengine.lower.kernel import Kernel
+from pockengine.lower.tuning import Tuning
 from pockengine.plan.costs import kernel_ns
 from pockengine.plan.flops import kernel_bytes, kernel_flops
 from pockengine.report.eager import eager_step
@@ -97,6 +100,7 @@ def bench(
     threads: int = 1,
     runs: int = 20,
     eager: bool = False,
+    tuning: str | Path | None = None,
 ) -> Bench:
     """Compile a workload's step and time it on this machine.
 
@@ -106,6 +110,7 @@ def bench(
         threads: how many work; one is pinned to its core.
         runs: steps to time; each figure is the median.
         eager: whether to time PyTorch's step as well, in turns and with as many threads.
+        tuning: as ``compile``.
 
     Raises:
         InputError: no runs are asked for.
@@ -113,6 +118,7 @@ def bench(
     """
     if runs < 1:
         raise _no_runs(runs)
+    tuned = None if tuning is None else Tuning.load(tuning, host_target())
     prepared = prepare(
         workload.model,
         workload.batch,
@@ -122,7 +128,7 @@ def bench(
     )
     source = next(source for source in prepared.sources if source.name == "step")
     ordered = [source.kernels[i] for i in prepared.plan.entries["step"].order]
-    program = link(prepared)
+    program = link(prepared, tuning=tuned)
     other = eager_step(workload, prepared.scheme, threads) if eager else None
     with pinned(threads), Trainer(program, prepared.captured.tensors, threads) as trainer:
         meter = PeakMeter(threads)

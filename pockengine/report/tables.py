@@ -12,11 +12,13 @@ from pockengine.report.timing import ORDERS, Timing
 from pockengine.targets import TARGETS, Target
 
 if TYPE_CHECKING:
+    from pockengine.lower.tiles import Choice
     from pockengine.optimizer import Optimizer
     from pockengine.report.bench import Bench
     from pockengine.report.peaks import Peaks
     from pockengine.report.storage import Stored
     from pockengine.report.timing import Agreement
+    from pockengine.report.tune import Tuned
 
 _RATES = ("ms", "lost ms", "predicted", "GFLOP/s", "GB/s", "bound by", "share of peak")
 _RATE_FORMATS = (".4f", ".4f", ".4f", ".1f", ".1f", "", ".0%")
@@ -137,6 +139,30 @@ def _prediction(found: Agreement) -> str:
         f"predicted over measured: {found.median_ratio:.2f} in the median, "
         f"{found.total_ratio:.2f} in total; rank correlation (Spearman) {rank}"
     )
+
+
+def tuned_table(found: Tuned) -> str:
+    """A search: the choices that were kept, and the step with and without them."""
+    rows = [
+        (gain.signature, gain.before_ms, gain.after_ms, _choice(gain.choice))
+        for gain in found.standing.gains
+    ]
+    headers = ("contraction", "ms before", "ms after", "register tile, block, copies")
+    standing = found.standing
+    return (
+        f"{tabulate(rows, headers=headers, floatfmt='.4f')}\n\n"
+        f"{standing.contractions} contractions, {standing.tried} choices tried in "
+        f"{standing.seconds:.0f} s, {len(rows)} kept\n"
+        f"step {found.before_ms:.3f} ms without, {found.after_ms:.3f} ms with the tuning"
+    )
+
+
+def _choice(choice: Choice) -> str:
+    copied = {"rows": choice.left_packed, "panels": choice.packed}
+    names = " and ".join(name for name, does in copied.items() if does) or "nothing"
+    tile = f"{choice.row_tile} x {choice.vectors} vectors"
+    room = f"{choice.scratch_bytes >> 10} KiB"
+    return f"{tile}, {choice.row_block} rows, {names} copied, {room}"
 
 
 def storage_table(parts: Sequence[Stored]) -> str:

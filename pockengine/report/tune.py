@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -93,6 +93,14 @@ class Tuned:
     standing: Standing
     before_ms: float
     after_ms: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """All but what the file holds, fit for JSON."""
+        return {
+            **asdict(self.standing),
+            "before_ms": self.before_ms,
+            "after_ms": self.after_ms,
+        }
 
 
 def tune(
