@@ -29,6 +29,7 @@ ROW_BLOCKS = 4
 SCRATCHES = 8
 """A choice's scratch is at least such a part of the processor's own."""
 
+_UNFIT = (AttributeError, KeyError, TypeError, ValueError)  # what a wrong document leads to
 _REMEDY = "Write one with `pockengine tune MODEL --out FILE`, or compile without it"
 
 
@@ -123,24 +124,17 @@ class Tuning:
             InputError: it is no tuning file, of another version or for another processor.
         """
         document = _document(path)
+        processor = _processor(path, document, target)
+        tiles = tile_parameters(target)
         try:
-            processor = Processor(**document["processor"])
-            _check_processor(path, processor, target)
-            tiles = tile_parameters(target)
-            return cls(
-                processor=processor,
-                choices={
-                    name: _choice(found, tiles) for name, found in document["choices"].items()
-                },
-                tried={
-                    name: tuple(_choice(each, tiles) for each in made)
-                    for name, made in document["tried"].items()
-                },
-            )
-        except KeyError as error:
-            raise _unfit(path, f"{error.args[0]!r} is missing") from error
-        except (AttributeError, TypeError, ValueError) as error:
-            raise _unfit(path, str(error)) from error
+            choices = {name: _choice(found, tiles) for name, found in document["choices"].items()}
+            tried = {
+                name: tuple(_choice(each, tiles) for each in found)
+                for name, found in document["tried"].items()
+            }
+        except _UNFIT as error:
+            raise _unfit(path, _told(error)) from error
+        return cls(processor=processor, choices=choices, tried=tried)
 
 
 def told(choices: Mapping[str, Choice]) -> str:
@@ -177,7 +171,14 @@ def _document(path: str | Path) -> dict[str, Any]:
     return document
 
 
-def _check_processor(path: str | Path, found: Processor, target: Mapping[str, Any]) -> None:
+def _processor(
+    path: str | Path, document: Mapping[str, Any], target: Mapping[str, Any]
+) -> Processor:
+    """The processor of a document, which is the target's."""
+    try:
+        found = Processor(**document["processor"])
+    except _UNFIT as error:
+        raise _unfit(path, _told(error)) from error
     own = Processor.of(target)
     if found != own:
         raise InputError(
@@ -186,6 +187,11 @@ def _check_processor(path: str | Path, found: Processor, target: Mapping[str, An
             needed=f"one for {own}",
             remedy=_REMEDY,
         )
+    return found
+
+
+def _told(error: Exception) -> str:
+    return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _choice(found: Mapping[str, Any], tiles: TileParameters) -> Choice:

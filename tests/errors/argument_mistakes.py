@@ -494,4 +494,4 @@ def tuning_of_another_processor(folder: Path) -> object:
     """The tuning was measured on another processor."""
     foreign = Processor(architecture="riscv64", vector_lanes=4, vector_registers=32)
     Tuning(processor=foreign).save(folder / "tuning.json")
-    return build(tuning=folder / "tuning.json", target="linux-x86_64")
+    return build(tuning=folder / "tuning.json", target="linux-x86-64")
