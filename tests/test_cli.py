@@ -280,6 +280,24 @@ def test_tune(tmp_path: Path) -> None:
     assert (missing.exit_code, "there is no folder" in missing.output) == (2, True)
 
 
+def test_an_interrupted_search_tells_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 130; the file is there if a round was done."""
+    out = tmp_path / "tuning.json"
+
+    def stopped(*_: object, **__: object) -> None:
+        out.write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pockengine.report.tune.tune", stopped)
+    monkeypatch.setattr(sys, "argv", ["pockengine", "tune", "mlp", "--out", str(out)])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 130
+    assert f"{out} has what was found; the same command goes on" in capsys.readouterr().err
+
+
 def test_inspect_shows_passes_and_kernels() -> None:
     """All graphs, or one pass's two, or the kernels in the order they run."""
     everything = run("inspect", "mlp", "--scheme", "last_blocks:1").stdout

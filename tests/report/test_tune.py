@@ -19,7 +19,7 @@ from pockengine.lower.tuning import Tuning
 from pockengine.optimizer import SGD
 from pockengine.report import tune as search
 from pockengine.report.cuts import nests
-from pockengine.report.tune import Standing, tune
+from pockengine.report.tune import Standing, faster, tune
 from pockengine.report.workloads import Workload
 
 TARGET = host_target()
@@ -53,6 +53,16 @@ def test_every_choice_gives_another_cut() -> None:
     assert len(cuts) > 5
     assert any(each.packed != best.packed for each in tried)
     assert nest.next(TILES, tried[0], tried) is not None
+
+
+def test_faster_is_more_than_noise() -> None:
+    """By over 3 % in the median, the quartile and most turns: no outlier decides."""
+    before = np.full(12, 10.0)
+    assert faster(before, np.full(12, 9.6))
+    assert not faster(before, np.full(12, 9.8))
+    disturbed = np.where(np.arange(12) < 8, 90.0, 10.0)  # something else ran most of the time
+    assert not faster(disturbed, before)
+    assert not faster(before, np.where(np.arange(12) < 7, 9.0, 11.0))
 
 
 class Clock:
