@@ -7,6 +7,7 @@ import gc
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from threading import RLock
 from typing import Any, TypeAlias
 
@@ -39,6 +40,7 @@ from pockengine.lower.features import host_target
 from pockengine.lower.kernel import Kernel, kernels
 from pockengine.lower.program import build_kernels, works
 from pockengine.lower.progress import Progress, teller
+from pockengine.lower.tuning import Tuning
 from pockengine.modes import Accumulate, Clip, Modes, ema_name
 from pockengine.modes import modes as checked_modes
 from pockengine.optimizer import Optimizer, check_optimizer, initial_value
@@ -220,6 +222,7 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
     threads: int | None = None,
     seed: int = 0,
     weights: Paths | None = None,
+    tuning: str | Path | None = None,
     progress: Progress | bool | None = None,
 ) -> Trainer:
     """Compile a fine-tuning run.
@@ -252,6 +255,8 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
         seed: of random numbers (dropout); equal seeds give equal runs on any number of threads.
         weights: safetensors file (or files) with the model's values, which are read tensor by
             tensor: the model may be on the meta device then.
+        tuning: file of `pockengine tune` that says how matrix products and convolutions are cut on
+            the target's processor; results are the same bits with it. Nothing is measured here.
         progress: called with how many kernels are built and how many are to be, while they are;
             None for a line on standard error where that is a terminal's or a notebook's.
 
@@ -259,12 +264,14 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
         CaptureError: the model or the loss cannot be captured.
         SchemeError: the scheme does not fit the model, or updates nothing.
         InputError: an argument is not what it should be, the optimizer does not fit the model, or
-            there is no such target.
+            there is no such target, or the tuning is not one for its processor.
         PlanError: the trainer does not fit the target's memory.
         BuildError: a kernel cannot be built.
     """
     checked_threads(threads)  # ahead of what takes long
     checked_seed(seed)
+    machine = get_target(target)
+    tuned = None if tuning is None else Tuning.load(tuning, kernel_target(machine))
     prepared = prepare(
         model,
         example_batch,
@@ -274,10 +281,10 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
         modes=checked_modes(clip, accumulate, ema),
         shapes=shapes,
         partial=partial,
-        target=get_target(target),
+        target=machine,
         weights=weights,
     )
-    program = link(prepared, teller(progress))
+    program = link(prepared, teller(progress), tuned)
     return Trainer(program, prepared.captured.tensors, threads, seed)
 
 
@@ -412,12 +419,20 @@ def prepare(  # noqa: PLR0913 - as compile
     )
 
 
-def link(prepared: Prepared, progress: Progress | None = None) -> Program:
+def kernel_target(target: Target) -> Mapping[str, Any]:
+    """The resolved TVM target that kernels are built for."""
+    return host_target() if target.llvm is None else target.llvm
+
+
+def link(
+    prepared: Prepared, progress: Progress | None = None, tuning: Tuning | None = None
+) -> Program:
     """The program of a prepared trainer.
 
     Args:
         prepared: the trainer ahead of code generation.
         progress: is told how many of the missing kernels are built.
+        tuning: how contractions are cut; None for what the machine model says.
 
     Raises:
         BuildError: a kernel cannot be built.
@@ -425,9 +440,10 @@ def link(prepared: Prepared, progress: Progress | None = None) -> Program:
     target = prepared.target
     built = build_kernels(
         {kernel.text: None for kernel in prepared.kernels},
-        host_target() if target.llvm is None else target.llvm,
+        kernel_target(target),
         as_objects=target.llvm is not None,
         progress=progress,
+        tuning=tuning,
     )
     descriptor, texts = assemble(prepared.sources, prepared.plan, built)
     return Program(

@@ -48,6 +48,8 @@ def test_plan_packs_a_file(tmp_path: Path) -> None:
         (("bench", "resnet"), "Error: model 'resnet': no such model"),
         (("inspect", "mlp", "--scheme", "last_blocks:9"), "Error: Scheme.last_blocks(9): a model"),
         (("inspect", "mlp", "--pass", "nothing"), "there is no pass 'nothing'; one of prune"),
+        (("compile", "mlp", "--tuning", "missing.json"), "tuning missing.json: it cannot be read"),
+        (("tune", "mlp", "--out", __file__), "it is no JSON; a tuning file of version 1"),
         (("compile", "mlp", "--target", "abacus"), "there is no target 'abacus'"),
         (("train", "mlp", "--data", "nowhere"), "--data nowhere: nothing of that name"),
     ],
@@ -108,7 +110,7 @@ def test_every_command_has_examples() -> None:
     """Help names the command as it is typed, in lines of their own."""
     listed = run("--help").stdout
     names = commands.list_commands(Context(commands))
-    assert len(names) == 12
+    assert len(names) == 13
     for name in names:
         told = run(name, "--help").stdout
         assert f"\n  {name} " in listed
@@ -245,14 +247,55 @@ def test_targets() -> None:
 
 
 @pytest.mark.slow
-def test_bench() -> None:
-    """JSON with every kernel; the table has only as many as are asked for."""
-    found = json.loads(run("bench", "mlp", "--runs", "1", "--json").stdout)
-    assert {"kernels", "kinds", "total", "peaks", "step_ms"} <= found.keys()
+def test_bench(tmp_path: Path) -> None:
+    """JSON with every kernel, and a picture; the table has only as many as are asked for."""
+    picture = tmp_path / "roof.svg"
+    drawn = run("bench", "mlp", "--runs", "1", "--json", "--picture", str(picture))
+    found = json.loads(drawn.stdout)
+    assert "contract matmul" in picture.read_text()
+    assert {"kernels", "kinds", "total", "peaks", "prediction", "step_ms"} <= found.keys()
+    assert {"limit", "lost_ms", "predicted_ms"} <= found["kernels"][0].keys()
     assert found["total"]["calls"] == len(found["kernels"])
     table = run("bench", "mlp", "--runs", "1", "--top", "1", "--optimizer", "sgd").stdout
     assert "peaks of one core" in table
-    assert table.index("together") < 400
+    assert "Spearman" in table
+    assert table.index("together") < 500
+    missing = run("bench", "mlp", "--picture", str(tmp_path / "no" / "roof.svg"))
+    assert missing.exit_code == 2
+    assert "there is no folder" in missing.output
+
+
+@pytest.mark.slow
+def test_tune(tmp_path: Path) -> None:
+    """A file that the other commands take; the search goes on from it."""
+    out = tmp_path / "tuning.json"
+    found = json.loads(run("tune", "mlp", "--minutes", "0", "--out", str(out), "--json").stdout)
+    assert {"contractions", "tried", "gains", "before_ms", "after_ms"} <= found.keys()
+    assert out.is_file()
+    again = run("tune", "mlp", "--minutes", "0", "--out", str(out))
+    assert "0 choices tried" in again.stdout
+    compiled = run("compile", "mlp", "--tuning", str(out))
+    assert compiled.exit_code == 0
+    missing = run("tune", "mlp", "--out", str(tmp_path / "no" / "tuning.json"))
+    assert (missing.exit_code, "there is no folder" in missing.output) == (2, True)
+
+
+def test_an_interrupted_search_tells_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 130; the file is there if a round was done."""
+    out = tmp_path / "tuning.json"
+
+    def stopped(*_: object, **__: object) -> None:
+        out.write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pockengine.report.tune.tune", stopped)
+    monkeypatch.setattr(sys, "argv", ["pockengine", "tune", "mlp", "--out", str(out)])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 130
+    assert f"{out} has what was found; the same command goes on" in capsys.readouterr().err
 
 
 def test_inspect_shows_passes_and_kernels() -> None:

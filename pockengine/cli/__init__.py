@@ -31,6 +31,7 @@ _HOME = {
     "inspect": "looking",
     "plan": "looking",
     "bench": "looking",
+    "tune": "tuning",
     "targets": "machine",
     "doctor": "machine",
     "cache": "machine",

@@ -14,6 +14,7 @@ from pockengine.cli.options import (
     of_model,
     target_option,
     threads_option,
+    tuning_option,
     workload_of,
 )
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @of_model
 @target_option
 @threads_option
+@tuning_option
 @click.option("--partial", is_flag=True, help="Let a batch have fewer samples than --batch.")
 @click.option(
     "-o",
@@ -42,6 +44,7 @@ def compile_command(
     target: str,
     threads: int | None,
     partial: bool,
+    tuning: Path | None,
     **options: Any,
 ) -> None:
     r"""Compile MODEL into a trainer, and tell what it takes.
@@ -74,6 +77,7 @@ def compile_command(
         partial=partial,
         target=target,
         threads=threads,
+        tuning=tuning,
     ) as trainer:
         found = manifest(trainer, model=options["model"])
         if output is not None:

@@ -17,6 +17,7 @@ from pockengine.cli.options import (
     sized,
     target_option,
     threads_option,
+    tuning_option,
     workload_of,
 )
 
@@ -29,6 +30,7 @@ _ENTRIES = click.Choice(["step", "predict", "evaluate"])
 @click.command("bench")
 @of_model
 @threads_option
+@tuning_option
 @click.option(
     "--runs",
     type=click.IntRange(min=1),
@@ -36,39 +38,60 @@ _ENTRIES = click.Choice(["step", "predict", "evaluate"])
     show_default=True,
     help="Steps; figures are medians.",
 )
-@click.option("--top", type=click.IntRange(min=0), help="Show only the slowest so many kernels.")
+@click.option("--top", type=click.IntRange(min=0), help="Show only the first so many kernels.")
+@click.option(
+    "--sort",
+    type=click.Choice(["lost", "time", "step"]),
+    default="lost",
+    show_default=True,
+    help="Kernels by the time they lose against the peaks, by their time, or as they run.",
+)
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the kernels under the machine's roofs to this PNG, SVG or PDF file.",
+)
 @click.option("--torch", "eager", is_flag=True, help="Time PyTorch's eager step too, in turns.")
 @as_json
 @documented
 def bench_command(
     *,
-    threads: int | None,
-    runs: int,
     top: int | None,
-    eager: bool,
+    sort: str,
+    picture: Path | None,
     as_json: bool,
     scheme: str | None,
-    **model: Any,
+    **options: Any,
 ) -> None:
     r"""Time every kernel of MODEL's step in place.
 
     \b
     pockengine bench mlp
-    pockengine bench mobilenet_v2 --scheme last_blocks:3 --torch --top 10
+    pockengine bench mobilenet_v2 --scheme last_blocks:3 --torch --top 10 --picture roof.svg
 
     {MODEL}
 
-    The peaks that shares refer to are measured in the same run: multiply-adds in registers, and
-    copies within the second and third cache and beyond. One thread unless --threads says more.
+    The peaks that shares refer to are measured in the same run, by as many threads: multiply-adds
+    in registers, and copies within the second and third cache and beyond. A kernel is bound by
+    arithmetic, or by the nearest memory that holds its operands; what it takes longer is lost.
+    Predicted is what the cost model tells from the peaks. One thread unless --threads says more.
     """
+    if picture is not None:
+        check_writable(picture, "--picture")
     from pockengine.report.bench import bench as measure  # noqa: PLC0415
     from pockengine.report.tables import bench_table  # noqa: PLC0415
     from pockengine.report.workloads import find_scheme  # noqa: PLC0415
 
+    asked = {name: options.pop(name) for name in ("runs", "eager", "tuning")}
+    threads = options.pop("threads") or 1
     chosen = find_scheme(scheme)
-    workload = workload_of(**model)
-    found = measure(workload, scheme=chosen, threads=threads or 1, runs=runs, eager=eager)
-    click.echo(json.dumps(found.as_dict()) if as_json else bench_table(found, top))
+    found = measure(workload_of(**options), scheme=chosen, threads=threads, **asked)
+    click.echo(json.dumps(found.as_dict()) if as_json else bench_table(found, top, sort))
+    if picture is not None:
+        from pockengine.report.roofline import draw_roofline  # noqa: PLC0415 - matplotlib
+
+        draw_roofline(found, picture, title=f"{options['model']}:")
+        click.echo(f"wrote {picture}", err=True)
 
 
 @click.command("plan")

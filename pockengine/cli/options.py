@@ -106,6 +106,12 @@ target_option = click.option(
     help="A machine of `pockengine targets`.",
 )
 
+tuning_option = click.option(
+    "--tuning",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of `pockengine tune` for the target's processor; results are the same bits.",
+)
+
 scheme_option = click.option(
     "--scheme",
     shell_complete=_names(*_SCHEMES, files=True),

@@ -50,7 +50,13 @@ class Session:
     test: tuple[Any, Tensor]
     batch: int
 
-    def compile(self, scheme: str | None, threads: int | None, seed: int = 0) -> Trainer:
+    def compile(
+        self,
+        scheme: str | None,
+        threads: int | None,
+        seed: int = 0,
+        tuning: Path | None = None,
+    ) -> Trainer:
         """The trainer. A smaller last batch is padded where that is exact.
 
         Where it is not (batch normalization by the batch's statistics, a loss of the user's own),
@@ -76,6 +82,7 @@ class Session:
             partial=partial,
             threads=threads,
             seed=seed,
+            tuning=tuning,
         )
 
 

@@ -18,6 +18,7 @@ from pockengine.cli.options import (
     model_argument,
     of_data,
     threads_option,
+    tuning_option,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @threads_option
+@tuning_option
 @click.option(
     "--checkpoint",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -101,7 +103,9 @@ def train_command(*, model: str, as_json: bool, **options: Any) -> None:
         loss=options["loss"],
         init=options["init"],
     )
-    with session.compile(options["scheme"], options["threads"], options["seed"]) as trainer:
+    with session.compile(
+        options["scheme"], options["threads"], options["seed"], options["tuning"]
+    ) as trainer:
         history = _fit(trainer, session, options)
         if options["out"]:
             from pockengine.cli.weights import write_weights  # noqa: PLC0415

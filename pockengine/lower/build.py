@@ -26,7 +26,7 @@ from pockengine.lower.pool_kernel import pool_body
 from pockengine.lower.reduce_kernel import reduce_body
 from pockengine.lower.rows_kernel import rows_body
 from pockengine.lower.stencil_kernel import stencil_body
-from pockengine.lower.tiles import TileParameters, tile_parameters
+from pockengine.lower.tiles import UNTUNED, Choice, TileParameters, tile_parameters
 from pockengine.lower.trailer import TRAILER
 from pockengine.lower.values import LaneError
 from pockengine.lower.work import Work
@@ -44,35 +44,42 @@ _BY_LANES: dict[str, Callable[[Graph, Mapping[Node, Buffer], int], Work]] = {
     "sort_places": sort_body,
 }
 _BY_TILES: dict[str, Callable[[Graph, Mapping[Node, Buffer], TileParameters], Work]] = {
-    "contract": contract_body,
     "stencil": stencil_body,
     "pool": pool_body,
 }
 
 
-def kernel_function(text: str, target: Mapping[str, Any]) -> tuple[tirx.PrimFunc, Work]:
+def kernel_function(
+    text: str, target: Mapping[str, Any], choices: Mapping[str, Choice] = UNTUNED
+) -> tuple[tirx.PrimFunc, Work]:
     """The TIR of a kernel, and its range.
 
     Args:
         text: the kernel's graph (``lower.kernel.Kernel.text``).
         target: resolved TVM target dict.
+        choices: how contractions are cut, by signature; others as the machine model says.
     """
     graph = parse(text)
     tiles = tile_parameters(target)
     while tiles.vector_lanes > 1:
         try:
-            return _function(graph, tiles)
+            return _function(graph, tiles, choices)
         except LaneError:  # rows shorter than a vector (a head of 5 channels): narrower ones fit
             tiles = replace(tiles, vector_lanes=tiles.vector_lanes // 2)
-    return _function(graph, tiles)
+            choices = UNTUNED  # they are for whole vectors
+    return _function(graph, tiles, choices)
 
 
-def _function(graph: Graph, tiles: TileParameters) -> tuple[tirx.PrimFunc, Work]:
+def _function(
+    graph: Graph, tiles: TileParameters, choices: Mapping[str, Choice]
+) -> tuple[tirx.PrimFunc, Work]:
     nodes = [*placeholders(graph), *outputs_of(graph).outputs]
     buffers = {node: _buffer(node) for node in nodes}
     form = form_of(graph)
     if not any(type_of(node).size for node in stored_outputs(graph)):
         work = Work(0, 1, lambda *_: nest.block())
+    elif form == "contract":
+        work = contract_body(graph, buffers, tiles, choices)
     elif form in _BY_TILES:
         work = _BY_TILES[form](graph, buffers, tiles)
     else:
@@ -85,17 +92,19 @@ def _buffer(node: Node) -> Buffer:
     return nest.operand(node.name, max(1, found.size), STORED[found.dtype])
 
 
-def build_blob(text: str, target: str) -> bytes:
+def build_blob(text: str, target: str, choices: Mapping[str, Choice] = UNTUNED) -> bytes:
     """Position-independent code of a kernel for this host, and its trailer; ``target`` is JSON."""
     spec = json.loads(target)
-    function, work = kernel_function(text, spec)
+    function, work = kernel_function(text, spec, choices)
     return compile_blob(function, spec, "kernel") + TRAILER.pack(work.extent, work.grain)
 
 
-def build_object(text: str, target: str, name: str) -> bytes:
+def build_object(
+    text: str, target: str, name: str, choices: Mapping[str, Choice] = UNTUNED
+) -> bytes:
     """Object file of a kernel for any target, and its trailer; ``target`` is JSON."""
     spec = json.loads(target)
-    function, work = kernel_function(text, spec)
+    function, work = kernel_function(text, spec, choices)
     return compile_function(function, spec, name, work.extent) + TRAILER.pack(
         work.extent, work.grain
     )

@@ -38,7 +38,7 @@ ABI_VERSION = 1
 _HEADER = struct.Struct("<8sQ32s16x")
 _MAGIC = b"PEKERN\0\1"
 _NOT_EMITTERS = frozenset(
-    "cache eviction features in_place link program progress".split()
+    "cache eviction features in_place link program progress tuning".split()
 )  # modules of this package that shape no code
 
 

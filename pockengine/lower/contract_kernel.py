@@ -19,6 +19,7 @@ from pockengine.lower.products import (
     Product,
     geometry,
     packs_left,
+    present,
     products,
     reads_in_place,
     rows_adjacent,
@@ -26,9 +27,10 @@ from pockengine.lower.products import (
     runs_along_steps,
     steps_adjacent,
     summed_of,
+    tuned,
 )
 from pockengine.lower.summed import Contraction, Left, Right
-from pockengine.lower.tiles import TileParameters
+from pockengine.lower.tiles import Choice, TileParameters
 from pockengine.lower.values import Index, Values
 from pockengine.lower.work import Work
 
@@ -49,11 +51,17 @@ def split_inline(flat: Expr, extents: Sequence[int]) -> tuple[Expr, ...]:
     return tuple(reversed(places))
 
 
-def contract_body(graph: Graph, buffers: Mapping[Node, Buffer], tiles: TileParameters) -> Work:
-    """The loop nests of a contraction kernel over its range of units."""
+def contract_body(
+    graph: Graph,
+    buffers: Mapping[Node, Buffer],
+    parameters: TileParameters,
+    choices: Mapping[str, Choice],
+) -> Work:
+    """The loop nests of a contraction kernel over its range of units; choices by signature."""
     parts = []
     for summed in products(graph):
-        terms = [term for term in summed if not term.empty] or summed[:1]
+        terms = present(summed)
+        tiles = tuned(graph, terms, parameters, choices)
         product = terms[0]
         tail = _Tail(graph, buffers, product)
         if product.empty:

@@ -9,7 +9,7 @@ with the places of b, m, k and n in each operand's own axes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd, prod
 from typing import Any, TypeAlias
@@ -21,7 +21,7 @@ from pockengine.ir.graph import calls, kind_of, op_name, type_of
 from pockengine.ir.ops import Kind
 from pockengine.ir.verify import base_of
 from pockengine.lower.kernel import find
-from pockengine.lower.tiles import Geometry, TileParameters, contraction_geometry
+from pockengine.lower.tiles import Choice, Geometry, TileParameters, contraction_geometry
 
 Place: TypeAlias = tuple[Any, ...]  # an index expression for each axis of an operand
 Split: TypeAlias = Callable[[Any, Sequence[int]], Place]  # flat index -> index a axis
@@ -112,6 +112,8 @@ def reads_in_place(graph: Graph, product: Product, tiles: TileParameters) -> boo
     """Whether the right operand is read in place: contiguous columns, and small or read rarely."""
     if not is_direct(graph, product) or is_blocked(product, tiles):
         return False
+    if tiles.choice is not None:
+        return not tiles.choice.packed
     found = _stored(graph, product.right)
     assert found is not None
     step_bytes = found.strides[product.step_axis] * 4
@@ -132,6 +134,8 @@ def is_blocked(product: Product, tiles: TileParameters) -> bool:
     gradient, and where the steps are very many; where elements are taken by lane, all that can be
     copied for it.
     """
+    if tiles.choice is not None:
+        return tiles.choice.blocked
     steps = prod(product.reduction)
     if min(product.rows, product.columns, steps) < _FEW_ROWS:
         return False
@@ -249,6 +253,41 @@ def geometry(graph: Graph, terms: Sequence[Product], tiles: TileParameters) -> G
         in_pieces=len(terms) > 1,
         along_steps=steps_adjacent(first),
     )
+
+
+def tuned(
+    graph: Graph,
+    terms: Sequence[Product],
+    tiles: TileParameters,
+    choices: Mapping[str, Choice],
+) -> TileParameters:
+    """The parameters for one sum of products: with its choice, if there is one."""
+    choice = choices.get(signature(graph, terms)) if choices else None
+    return tiles if choice is None else tiles.chosen(choice)
+
+
+def signature(graph: Graph, terms: Sequence[Product]) -> str:
+    """What decides how a sum of products is best cut, as text: extents and ways through memory."""
+    first = terms[0]
+    sums = " + ".join("x".join(map(str, term.reduction)) for term in terms)
+    left = "dense" if rows_dense(first) else "adjacent" if rows_adjacent(first) else "strided"
+    right = [_right_way(graph, term) for term in terms]
+    period = f", period {first.row_period}" if first.row_period else ""
+    return (
+        f"{first.batch}x{first.rows}x{first.columns}, sum {sums}, left {left}, "
+        f"right {' + '.join(right)}{period}"
+    )
+
+
+def _right_way(graph: Graph, product: Product) -> str:
+    if is_direct(graph, product):
+        return "columns"
+    return "steps" if runs_along_steps(graph, product) else "strided"
+
+
+def present(summed: Sequence[Product]) -> Sequence[Product]:
+    """The products of a sum that add something; where none does, the first."""
+    return [term for term in summed if not term.empty] or summed[:1]
 
 
 def _operands(anchor: Node) -> tuple[Node, Node, Access, Access]:

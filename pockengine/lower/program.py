@@ -20,7 +20,9 @@ from pockengine.lower.in_place import in_place_pairs
 from pockengine.lower.kernel import Kernel
 from pockengine.lower.link import cache_dir
 from pockengine.lower.progress import Progress
+from pockengine.lower.tiles import Choice
 from pockengine.lower.trailer import TRAILER, read_trailer
+from pockengine.lower.tuning import Tuning, told
 from pockengine.plan.ownership import Work
 
 
@@ -56,6 +58,7 @@ def build_kernels(
     *,
     as_objects: bool = False,
     progress: Progress | None = None,
+    tuning: Tuning | None = None,
 ) -> dict[str, Built]:
     """Have the code of kernels, building those that the cache lacks.
 
@@ -66,6 +69,7 @@ def build_kernels(
         as_objects: object files that a linker takes, each defining its ``kernel_name``, instead of
             code that this process maps.
         progress: is told how many of the missing ones are built.
+        tuning: how contractions are cut; None for what the machine model says.
 
     Raises:
         BuildError: a kernel could not be built, or the cache cannot be written.
@@ -73,8 +77,9 @@ def build_kernels(
     kept = host_cache() if cache is None else cache
     spec = json.dumps(dict(target), sort_keys=True)
     prefix, build = ("object\n", _build_object) if as_objects else ("", _build)
-    keys = {text: kernel_key(prefix + text, target) for text in texts}
-    requests = [Request(key, build, (text, spec)) for text, key in keys.items()]
+    choices = {text: {} if tuning is None else tuning.choices_of(text) for text in texts}
+    keys = {text: kernel_key(prefix + text + told(choices[text]), target) for text in choices}
+    requests = [Request(key, build, (text, spec, choices[text])) for text, key in keys.items()]
     paths = build_many(kept, requests, progress=progress)
     found = {}
     for text, key in keys.items():
@@ -83,16 +88,16 @@ def build_kernels(
     return found
 
 
-def _build(text: str, target: str) -> bytes:
+def _build(text: str, target: str, choices: Mapping[str, Choice]) -> bytes:
     from pockengine.lower.build import build_blob  # noqa: PLC0415 - imports TVM
 
-    return build_blob(text, target)
+    return build_blob(text, target, choices)
 
 
-def _build_object(text: str, target: str) -> bytes:
+def _build_object(text: str, target: str, choices: Mapping[str, Choice]) -> bytes:
     from pockengine.lower.build import build_object  # noqa: PLC0415 - imports TVM
 
-    return build_object(text, target, kernel_name(text))
+    return build_object(text, target, kernel_name(text), choices)
 
 
 def object_bytes(path: Path) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 _LATENCY = 4.0
@@ -18,6 +19,31 @@ _TILE_CYCLES = 8.0
 _LINE_CYCLES = 0.25  # to load a cache line from the second-level cache, beside the work
 LINE = 16  # elements of a cache line
 _UNITS = 8  # of work, at least, where the rows suffice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """How a contraction is cut in place of what the machine model says.
+
+    Attributes:
+        row_tile: rows of a register tile.
+        vectors: of a panel's width.
+        packed: whether the right operand is copied into panels even if it could be read in place.
+        blocked: whether both operands are visited piece by piece of the reduction.
+        row_block: rows a unit of work aims for.
+        scratch_bytes: stack for packed panels, within what the processor's parameters say.
+    """
+
+    row_tile: int
+    vectors: int
+    packed: bool
+    blocked: bool
+    row_block: int
+    scratch_bytes: int
+
+
+UNTUNED: Mapping[str, Choice] = MappingProxyType({})
+"""No choices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +63,7 @@ class TileParameters:
         by_lane: a fused multiply-add takes its left factor from any lane of a vector register, so
             that one load brings several of them.
         unrolled: steps of the reduction in one iteration of the innermost loop.
+        choice: how the contraction at hand is cut; None for what the machine model says.
     """
 
     vector_lanes: int
@@ -49,6 +76,12 @@ class TileParameters:
     chunk_steps: int = 256
     by_lane: bool = False
     unrolled: int = 1
+    choice: Choice | None = None
+
+    def chosen(self, choice: Choice) -> TileParameters:
+        """These with one contraction's choice."""
+        scratch = min(choice.scratch_bytes, self.scratch_bytes)
+        return replace(self, row_block=choice.row_block, scratch_bytes=scratch, choice=choice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,17 +356,49 @@ class _Work:
 
 def _choose_tile(tiles: TileParameters, work: _Work) -> tuple[int, int]:
     """(rows, vectors) of the register tile with the fewest modelled cycles."""
-    candidates = [
+    if tiles.choice is not None:
+        return min(tiles.choice.row_tile, work.rows), tiles.choice.vectors
+    return min(_tiles(tiles, work), key=lambda tile: _estimate(tiles, work, tile))
+
+
+def _tiles(tiles: TileParameters, work: _Work) -> list[tuple[int, int]]:
+    """All (rows, vectors) whose accumulators and operands fit the registers."""
+    return [
         (row_tile, vectors)
         for vectors in range(1, tiles.column_vectors + 1)
         for row_tile in range(1, min(tiles.row_tile, work.rows) + 1)
         if (row_tile + 1) * _widest(tiles, work.columns, vectors) + row_tile * work.by_steps
         < tiles.vector_registers
     ]
-    return min(
-        candidates,
-        key=lambda tile: _cycles(tiles, work, *tile) * _penalty(tiles, work, *tile),
-    )
+
+
+def _estimate(tiles: TileParameters, work: _Work, tile: tuple[int, int]) -> float:
+    return _cycles(tiles, work, *tile) * _penalty(tiles, work, *tile)
+
+
+def ranked_tiles(
+    tiles: TileParameters,
+    *,
+    batch: int,
+    rows: int,
+    columns: int,
+    reduction: int,
+    packed: bool,
+    row_period: int = 0,
+) -> list[tuple[int, int]]:
+    """Register tiles (rows, vectors) that a contraction may have, the fewest modelled cycles first.
+
+    Args:
+        tiles: the processor.
+        batch: as `contraction_geometry`, like the others.
+        rows: M.
+        columns: N.
+        reduction: K.
+        packed: whether the right operand is copied.
+        row_period: of the left operand's rows.
+    """
+    work = _Work(batch, rows, columns, reduction, packed, row_period, by_steps=False)
+    return sorted(_tiles(tiles, work), key=lambda tile: _estimate(tiles, work, tile))
 
 
 def _penalty(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> float:

@@ -1,4 +1,4 @@
-"""What it costs a machine to compute a value once more, against keeping its bytes.
+"""What it costs a machine to compute a value once more, against keeping its bytes; or a kernel.
 
 The rates are those of one core of the host (see ``targets/host.py``) as its kernels reach them:
 register-tiled contractions, depthwise windows that are bound by loads, elementwise ops that run in
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch.fx import Node
+from torch.fx import Graph, Node
 
-from pockengine.ir.graph import kind_of, op_name, type_of
+from pockengine.ir.graph import calls, kind_of, op_name, type_of
 from pockengine.ir.ops import ALONE, Kind
 from pockengine.passes.choose_saved import SavingCosts
-from pockengine.plan.flops import node_bytes, node_flops
+from pockengine.plan.flops import kernel_bytes, node_bytes, node_flops
 from pockengine.targets import Target, get_target
 
 _DENSE_FLOPS_PER_NS = 90.0
@@ -24,6 +24,7 @@ _ELEMENTARY_NS = 0.15  # an element of an exponential and the like
 _DRAW_NS = 1.5  # a random number
 _REDUCE_NS = 0.1  # an element that a reduction reads
 _MOVE_NS = 0.1  # an element that comes from elsewhere
+_CALL_NS = 300.0  # of a kernel, before and after its loops
 _NS_PER_BYTE = 0.25  # what a byte that is kept through the step is worth
 _RECOMPUTE_SHARE = 0.09  # of a step's time, for less memory
 _NEVER_NS = 1e9
@@ -71,11 +72,44 @@ def recompute_ns(node: Node) -> float:
     return _RULES[kind](node)
 
 
+def kernel_ns(graph: Graph, flops_per_s: float, bytes_per_s: float) -> float:
+    """Nanoseconds that a kernel takes on a machine of these peaks, as far as is known beforehand.
+
+    Work and traffic overlap; the longer one counts, and what each call costs.
+
+    Args:
+        graph: the kernel's own (``lower.kernel.Kernel.text``).
+        flops_per_s: arithmetic peak of all threads together.
+        bytes_per_s: traffic peak of the memory that the kernel's operands lie in.
+    """
+    host = get_target("host").fma_flops_per_s
+    assert host is not None
+    work = sum(_work_ns(node) for node in calls(graph)) * host / flops_per_s
+    return _CALL_NS + max(work, kernel_bytes(graph) / bytes_per_s * 1e9)
+
+
+def _work_ns(node: Node) -> float:
+    """Nanoseconds of an op on one core of the host whose operands are at hand."""
+    kind, name = kind_of(node), op_name(node)
+    if kind in (None, Kind.UPDATE) or name in _FREE:
+        return 0.0
+    if kind is Kind.CONTRACT:
+        return _products(node)
+    if kind is Kind.STENCIL:
+        return node_flops(node) / _STENCIL_FLOPS_PER_NS
+    assert kind is not None
+    return _RULES[kind](node)
+
+
 def _contraction(node: Node) -> float:
-    rate = _STENCIL_FLOPS_PER_NS if _is_grouped(node) else _DENSE_FLOPS_PER_NS
     bandwidth = get_target("host").memory_bytes_per_s
     assert bandwidth is not None
-    return node_flops(node) / rate + node_bytes(node) / bandwidth * 1e9
+    return _products(node) + node_bytes(node) / bandwidth * 1e9
+
+
+def _products(node: Node) -> float:
+    rate = _STENCIL_FLOPS_PER_NS if _is_grouped(node) else _DENSE_FLOPS_PER_NS
+    return node_flops(node) / rate
 
 
 def _is_grouped(node: Node) -> bool:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -17,64 +18,21 @@ from pockengine.compile import link, prepare
 from pockengine.errors import InputError
 from pockengine.ir.graph import type_of
 from pockengine.ir.text import parse
+from pockengine.lower.features import host_target
 from pockengine.lower.kernel import Kernel
+from pockengine.lower.tuning import Tuning
+from pockengine.plan.costs import kernel_ns
 from pockengine.plan.flops import kernel_bytes, kernel_flops
 from pockengine.report.eager import eager_step
 from pockengine.report.kernel_kind import kernel_kind, main_op
 from pockengine.report.owners import kernel_owners
 from pockengine.report.peaks import PeakMeter, Peaks
+from pockengine.report.timing import Agreement, Timing, agreement, together
 from pockengine.report.workloads import Workload
 from pockengine.scheme import Rule, Scheme
 from pockengine.trainer import Trainer
 
 _LEARNING_RATE = 0.0  # every run does the same
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """One kernel call, or several together.
-
-    Args:
-        name: what a person recognizes it by.
-        kind: its loops and its main op; of several together, what they have in common.
-        calls: how many kernel calls it stands for.
-        ms: median time, in place.
-        flops: operations.
-        nbytes: bytes read and written, each operand once.
-        peak_ms: what the work takes at the machine's peaks, the longer of arithmetic and traffic.
-    """
-
-    name: str
-    kind: str
-    calls: int
-    ms: float
-    flops: int
-    nbytes: int
-    peak_ms: float
-
-    @property
-    def gflops_per_s(self) -> float:
-        """Rate of arithmetic."""
-        return self.flops / self.ms / 1e6 if self.ms else 0.0
-
-    @property
-    def gbytes_per_s(self) -> float:
-        """Rate of traffic."""
-        return self.nbytes / self.ms / 1e6 if self.ms else 0.0
-
-    @property
-    def peak_share(self) -> float:
-        """How much of the time the peaks account for; 1 is as fast as the machine can."""
-        return self.peak_ms / self.ms if self.ms else 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it, rates included."""
-        return {
-            **asdict(self),
-            "gflops_per_s": self.gflops_per_s,
-            "gbytes_per_s": self.gbytes_per_s,
-            "peak_share": self.peak_share,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +42,7 @@ class Bench:
     Args:
         threads: how many worked.
         runs: how many steps were timed.
-        peaks: of one core, measured between the steps.
+        peaks: of so many threads, measured between the steps.
         kernels: in the order of the step.
         step_ms: median of whole steps, from Python, without the timing of kernels.
         eager_ms: median of PyTorch's step, in turns with ours; None where it was not asked for.
@@ -105,13 +63,18 @@ class Bench:
         by_kind: dict[str, list[Timing]] = {}
         for timing in self.kernels:
             by_kind.setdefault(timing.kind, []).append(timing)
-        found = [_together(kind, timings) for kind, timings in by_kind.items()]
+        found = [together(kind, timings) for kind, timings in by_kind.items()]
         return sorted(found, key=lambda timing: -timing.ms)
+
+    @property
+    def agreement(self) -> Agreement:
+        """How the predicted times of the kernels compare with the measured ones."""
+        return agreement(self.kernels)
 
     @property
     def total(self) -> Timing:
         """All kernels together."""
-        return _together("all kernels", self.kernels)
+        return together("all kernels", self.kernels)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, fit for JSON."""
@@ -123,22 +86,11 @@ class Bench:
             "kernels": [timing.as_dict() for timing in self.kernels],
             "kinds": [timing.as_dict() for timing in self.kinds],
             "total": self.total.as_dict(),
+            "prediction": asdict(self.agreement),
             "step_ms": self.step_ms,
             "eager_ms": self.eager_ms,
             "region_bytes": dict(regions),
         }
-
-
-def _together(name: str, timings: Sequence[Timing]) -> Timing:
-    return Timing(
-        name=name,
-        kind=name,
-        calls=sum(timing.calls for timing in timings),
-        ms=sum(timing.ms for timing in timings),
-        flops=sum(timing.flops for timing in timings),
-        nbytes=sum(timing.nbytes for timing in timings),
-        peak_ms=sum(timing.peak_ms for timing in timings),
-    )
 
 
 def bench(
@@ -148,6 +100,7 @@ def bench(
     threads: int = 1,
     runs: int = 20,
     eager: bool = False,
+    tuning: str | Path | None = None,
 ) -> Bench:
     """Compile a workload's step and time it on this machine.
 
@@ -157,6 +110,7 @@ def bench(
         threads: how many work; one is pinned to its core.
         runs: steps to time; each figure is the median.
         eager: whether to time PyTorch's step as well, in turns and with as many threads.
+        tuning: as ``compile``.
 
     Raises:
         InputError: no runs are asked for.
@@ -164,6 +118,7 @@ def bench(
     """
     if runs < 1:
         raise _no_runs(runs)
+    tuned = None if tuning is None else Tuning.load(tuning, host_target())
     prepared = prepare(
         workload.model,
         workload.batch,
@@ -173,16 +128,16 @@ def bench(
     )
     source = next(source for source in prepared.sources if source.name == "step")
     ordered = [source.kernels[i] for i in prepared.plan.entries["step"].order]
-    program = link(prepared)
+    program = link(prepared, tuning=tuned)
     other = eager_step(workload, prepared.scheme, threads) if eager else None
     with pinned(threads), Trainer(program, prepared.captured.tensors, threads) as trainer:
-        meter = PeakMeter()
+        meter = PeakMeter(threads)
         times, step_ms, eager_ms = _measure(trainer, workload, other, runs, meter)
     return Bench(
         threads=threads,
         runs=runs,
         peaks=meter.peaks,
-        kernels=tuple(_timings(ordered, times, meter.peaks, threads)),
+        kernels=tuple(_timings(ordered, times, meter.peaks)),
         step_ms=step_ms,
         eager_ms=eager_ms,
         region_bytes=prepared.plan.region_bytes,
@@ -235,7 +190,7 @@ def _ms(run: Callable[[], object]) -> float:
 
 
 def _timings(
-    kernels: Sequence[Kernel], times: NDArray[np.float64], peaks: Peaks, threads: int
+    kernels: Sequence[Kernel], times: NDArray[np.float64], peaks: Peaks
 ) -> Iterator[Timing]:
     """The kernels in the order of the step, each with its work."""
     graphs: dict[str, Graph] = {}
@@ -245,8 +200,7 @@ def _timings(
             graphs[kernel.text] = parse(kernel.text)
         graph = graphs[kernel.text]
         flops, nbytes = kernel_flops(graph), kernel_bytes(graph)
-        arithmetic = flops / (peaks.flops_per_s * threads)
-        traffic = nbytes / peaks.bytes_per_s(nbytes)
+        limit, peak_s = peaks.limit(flops, nbytes)
         yield Timing(
             name=f"{number} {owners[number]} {type_of(main_op(graph))}".replace("  ", " "),
             kind=kernel_kind(graph),
@@ -254,7 +208,9 @@ def _timings(
             ms=ms,
             flops=flops,
             nbytes=nbytes,
-            peak_ms=max(arithmetic, traffic) * 1e3,
+            limit=limit,
+            peak_ms=peak_s * 1e3,
+            predicted_ms=kernel_ns(graph, peaks.flops_per_s, peaks.bytes_per_s(nbytes)) / 1e6,
         )
 
 

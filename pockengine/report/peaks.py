@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from time import perf_counter
 from typing import Any
 
@@ -23,10 +25,13 @@ from pockengine.lower.program import build_kernels, host_cache
 from pockengine.lower.tiles import tile_parameters
 
 _SECONDS = 0.002  # what one timing aims for
+_TRIES = 2
+_TRIES_TOGETHER = 8  # that all cores are free at once is rarer
 _ITERATIONS = 20_000
 _ACCUMULATORS = 12  # two units of four cycles need eight
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_CPUS = Path("/sys/devices/system/cpu")
 _CACHE_BYTES = {2: 1 << 20, 3: 32 << 20}  # where the system does not say
+_LEVELS = (*(f"cache {level}" for level in _CACHE_BYTES), "memory")
 _DRAM_BYTES = 512 << 20
 _LARGEST_COPY = 16 << 20  # within a cache
 
@@ -36,17 +41,19 @@ class Memory:
     """A level of memory.
 
     Args:
-        nbytes: what it holds.
-        bytes_per_s: read plus written by a copy within it.
+        name: ``cache 2``, ``cache 3`` or ``memory``.
+        nbytes: what it holds, of several cores' own caches all together.
+        bytes_per_s: read plus written by copies within it.
     """
 
+    name: str
     nbytes: int
     bytes_per_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peaks:
-    """Rates of one core.
+    """Rates of the threads that work, all at once.
 
     Args:
         flops_per_s: float32 operations, a multiply-add counted as two.
@@ -58,31 +65,48 @@ class Peaks:
     memories: tuple[Memory, ...]
 
     def bytes_per_s(self, nbytes: int) -> float:
-        """The traffic peak for work on so many bytes: of the smallest memory that holds them."""
+        """The traffic peak for work on so many bytes."""
+        return self.memory(nbytes).bytes_per_s
+
+    def memory(self, nbytes: int) -> Memory:
+        """The smallest memory that holds so many bytes."""
         fitting = [memory for memory in self.memories if nbytes <= memory.nbytes]
-        return (fitting or self.memories[-1:])[0].bytes_per_s
+        return (fitting or self.memories[-1:])[0]
+
+    def limit(self, flops: int, nbytes: int) -> tuple[str, float]:
+        """What bounds a work, and the seconds that it takes at least: arithmetic or traffic."""
+        memory = self.memory(nbytes)
+        arithmetic, traffic = flops / self.flops_per_s, nbytes / memory.bytes_per_s
+        return ("arithmetic", arithmetic) if arithmetic > traffic else (memory.name, traffic)
 
 
 class PeakMeter:
     """Measures this machine again and again; the best is kept, as all else only slows it down.
 
+    Args:
+        threads: how many work at once, each at a probe of its own.
+
     Raises:
         BuildError: a kernel could not be built.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
         target = host_target()
-        caches = [_cache_bytes(level, default) for level, default in _CACHE_BYTES.items()]
+        caches = [_held_bytes(level, default, threads) for level, default in _CACHE_BYTES.items()]
         beyond = max(_DRAM_BYTES, 4 * caches[-1])
+        own = [min(size // 2 // threads, _LARGEST_COPY) for size in caches] + [beyond // threads]
         self._sizes = (*caches, beyond)
-        self._flops, arithmetic = _multiply_adds(target)
-        copies = [_copy(min(size // 2, _LARGEST_COPY), target) for size in caches]
-        self._probes = [arithmetic, *copies, _copy(beyond, target)]
-        self._bytes = [min(size // 2, _LARGEST_COPY) for size in caches] + [beyond]
+        arithmetic = [_multiply_adds(target) for _ in range(threads)]
+        self._flops = sum(flops for flops, _ in arithmetic)
+        self._bytes = [size * threads for size in own]
+        self._probes = [
+            [run for _, run in arithmetic],
+            *([_copy(size, target) for _ in range(threads)] for size in own),
+        ]
         self._best = [float("inf")] * len(self._probes)
 
     def sample(self) -> None:
-        """Measure each peak once, in about a tenth of a second."""
+        """Measure each peak once, in about a tenth of a second; more where several threads do."""
         for index, probe in enumerate(self._probes):
             self._best[index] = min(self._best[index], _seconds(probe))
 
@@ -90,22 +114,25 @@ class PeakMeter:
     def peaks(self) -> Peaks:
         """The best of all samples; there has to be one."""
         arithmetic, *copies = self._best
+        levels = zip(_LEVELS, self._sizes, self._bytes, copies, strict=True)
         return Peaks(
             flops_per_s=self._flops / arithmetic,
             memories=tuple(
-                Memory(nbytes=size, bytes_per_s=nbytes / seconds)
-                for size, nbytes, seconds in zip(self._sizes, self._bytes, copies, strict=True)
+                Memory(name=name, nbytes=size, bytes_per_s=nbytes / seconds)
+                for name, size, nbytes, seconds in levels
             ),
         )
 
 
-def _cache_bytes(level: int, default: int) -> int:
-    """Size of a data cache as Linux tells it."""
-    for index in sorted(_CACHES.glob("index*")):
-        found = [(index / name).read_text().strip() for name in ("level", "type", "size")]
+def _held_bytes(level: int, default: int, threads: int) -> int:
+    """What the data caches of a level hold for so many threads, as Linux tells it."""
+    sizes = {}
+    for folder in sorted(_CPUS.glob("cpu[0-9]*/cache/index*")):
+        names = ("level", "type", "size", "shared_cpu_list")
+        found = [(folder / name).read_text().strip() for name in names]
         if found[0] == str(level) and found[1] != "Instruction":
-            return int(found[2].rstrip("K")) << 10
-    return default
+            sizes[found[3]] = int(found[2].rstrip("K")) << 10
+    return sum(sorted(sizes.values())[:threads]) or default
 
 
 def _multiply_adds(target: Mapping[str, Any]) -> tuple[int, Callable[[], None]]:
@@ -187,15 +214,35 @@ def _caller(address: int, arrays: list[NDArray[np.float32]], extent: int) -> Cal
     return run
 
 
-def _seconds(run: Callable[[], None]) -> float:
-    """The shorter of two timings of a run, after one that warms up."""
-    count = max(1, round(_SECONDS / max(_timed(run, 1), 1e-7)))
-    return min(_timed(run, count) for _ in range(2 if count > 1 else 1))
+def _seconds(runs: Sequence[Callable[[], None]]) -> float:
+    """The shortest of some timings of runs, after one that warms up."""
+    count = max(1, round(_SECONDS / max(_timed(runs, 1), 1e-7)))
+    tries = _TRIES if len(runs) == 1 else _TRIES_TOGETHER
+    return min(_timed(runs, count) for _ in range(tries if count > 1 else 1))
 
 
-def _timed(run: Callable[[], None], count: int) -> float:
-    """Seconds a run, of ``count`` runs."""
-    start = perf_counter()
+def _timed(runs: Sequence[Callable[[], None]], count: int) -> float:
+    """Seconds a run, of ``count`` runs by a thread each, from the first's begin to the last's end.
+
+    A kernel runs without the interpreter's lock.
+    """
+    if len(runs) == 1:
+        begin, end = _repeated(runs[0], count)
+        return (end - begin) / count
+    ready = Barrier(len(runs))
+
+    def together(run: Callable[[], None]) -> tuple[float, float]:
+        ready.wait()
+        return _repeated(run, count)
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        spans = list(pool.map(together, runs))
+    return (max(end for _, end in spans) - min(begin for begin, _ in spans)) / count
+
+
+def _repeated(run: Callable[[], None], count: int) -> tuple[float, float]:
+    """When ``count`` runs began and ended."""
+    begin = perf_counter()
     for _ in range(count):
         run()
-    return (perf_counter() - start) / count
+    return begin, perf_counter()

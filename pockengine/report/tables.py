@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
+from pockengine.report.timing import ORDERS, Timing
 from pockengine.targets import TARGETS, Target
 
 if TYPE_CHECKING:
+    from pockengine.lower.tiles import Choice
     from pockengine.optimizer import Optimizer
-    from pockengine.report.bench import Bench, Timing
+    from pockengine.report.bench import Bench
     from pockengine.report.peaks import Peaks
     from pockengine.report.storage import Stored
+    from pockengine.report.timing import Agreement
+    from pockengine.report.tune import Tuned
 
-_RATES = ("ms", "GFLOP/s", "GB/s", "share of peak")
-_RATE_FORMATS = (".4f", ".1f", ".1f", ".0%")
+_RATES = ("ms", "lost ms", "predicted", "GFLOP/s", "GB/s", "bound by", "share of peak")
+_RATE_FORMATS = (".4f", ".4f", ".4f", ".1f", ".1f", "", ".0%")
 
 
 def plan_table(found: Mapping[str, Any]) -> str:
@@ -67,16 +71,15 @@ def optimizer_text(optimizer: Optimizer) -> str:
     return f"{type(optimizer).__name__}({', '.join(given)})"
 
 
-def bench_table(found: Bench, top: int | None = None) -> str:
-    """A bench: its kernels in the order of the step, its kinds, its total and the peaks.
+def bench_table(found: Bench, top: int | None = None, order: str = "lost") -> str:
+    """A bench: its kernels, its kinds, its total, the peaks and how well the cost model did.
 
     Args:
         found: the bench.
-        top: only the slowest so many kernels, slowest first; None for all.
+        top: only the first so many kernels; None for all.
+        order: of ``report.timing.ORDERS``.
     """
-    kernels: Iterable[Timing] = found.kernels
-    if top is not None:
-        kernels = sorted(found.kernels, key=lambda timing: -timing.ms)[:top]
+    kernels = sorted(found.kernels, key=ORDERS[order])[:top]
     each = [(timing.name, timing.kind, *_rates(timing)) for timing in kernels]
     sums = [(timing.kind, timing.calls, *_rates(timing)) for timing in (*found.kinds, found.total)]
     return "\n\n".join(
@@ -88,8 +91,11 @@ def bench_table(found: Bench, top: int | None = None) -> str:
     )
 
 
-def _rates(timing: Timing) -> tuple[float, ...]:
-    return timing.ms, timing.gflops_per_s, timing.gbytes_per_s, timing.peak_share
+def _rates(timing: Timing) -> tuple[float | str, ...]:
+    return (
+        *(timing.ms, timing.lost_ms, timing.predicted_ms),
+        *(timing.gflops_per_s, timing.gbytes_per_s, timing.limit, timing.peak_share),
+    )
 
 
 def _timing_table(names: tuple[str, str], rows: Sequence[tuple[Any, ...]]) -> str:
@@ -103,7 +109,8 @@ def _summary(found: Bench) -> str:
     lines = [
         f"step {found.step_ms:.3f} ms with {found.threads} thread(s), median of {found.runs}",
         f"memory: const {const:.2f}, param {param:.2f}, state {state:.2f}, arena {arena:.2f} MiB",
-        f"peaks of one core: {peaks.flops_per_s / 1e9:.1f} GFLOP/s; copies at {_copies(peaks)}",
+        f"peaks of {_cores(found)}: {peaks.flops_per_s / 1e9:.1f} GFLOP/s; {_copies(peaks)}",
+        _prediction(found.agreement),
     ]
     if found.eager_ms is not None:
         ratio = found.eager_ms / found.step_ms
@@ -111,13 +118,50 @@ def _summary(found: Bench) -> str:
     return "\n".join(lines)
 
 
+def _cores(found: Bench) -> str:
+    return "one core" if found.threads == 1 else f"{found.threads} threads"
+
+
 def _copies(peaks: Peaks) -> str:
     *caches, beyond = peaks.memories
     parts = [
-        f"{cache.bytes_per_s / 1e9:.1f} GB/s in cache {level} ({cache.nbytes >> 10} KiB)"
-        for level, cache in enumerate(caches, start=2)
+        f"{cache.bytes_per_s / 1e9:.1f} GB/s in {cache.name} ({cache.nbytes >> 10} KiB)"
+        for cache in caches
     ]
-    return ", ".join([*parts, f"{beyond.bytes_per_s / 1e9:.1f} GB/s beyond"])
+    return "copies at " + ", ".join([*parts, f"{beyond.bytes_per_s / 1e9:.1f} GB/s beyond"])
+
+
+def _prediction(found: Agreement) -> str:
+    if found.median_ratio is None:
+        return "predicted: no kernel took time"
+    rank = "unknown" if found.spearman is None else f"{found.spearman:.2f}"
+    return (
+        f"predicted over measured: {found.median_ratio:.2f} in the median, "
+        f"{found.total_ratio:.2f} in total; rank correlation (Spearman) {rank}"
+    )
+
+
+def tuned_table(found: Tuned) -> str:
+    """A search: the choices that were kept, and the step with and without them."""
+    rows = [
+        (gain.signature, gain.before_ms, gain.after_ms, _choice(gain.choice))
+        for gain in found.standing.gains
+    ]
+    headers = ("contraction", "ms before", "ms after", "register tile, block, right operand")
+    standing = found.standing
+    return (
+        f"{tabulate(rows, headers=headers, floatfmt='.4f')}\n\n"
+        f"{standing.contractions} contractions, {standing.tried} choices tried in "
+        f"{standing.seconds:.0f} s, {len(rows)} kept\n"
+        f"step {found.before_ms:.3f} ms without, {found.after_ms:.3f} ms with the tuning"
+    )
+
+
+def _choice(choice: Choice) -> str:
+    way = "in pieces" if choice.blocked else "copied" if choice.packed else "in place"
+    tile = f"{choice.row_tile} x {choice.vectors} vectors"
+    room = f"{choice.scratch_bytes >> 10} KiB"
+    return f"{tile}, {choice.row_block} rows, {way}, {room}"
 
 
 def storage_table(parts: Sequence[Stored]) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 
 import pockengine as pe
 from pockengine.errors import InputError, PlanError, SchemeError
+from pockengine.lower.tuning import Processor, Tuning
 from tests.errors.mistake import Mistakes, Y, build, network
 
 mistakes = Mistakes()
@@ -467,3 +468,30 @@ def chain_without_steps(_: Path) -> object:
     """A chain of schedules does not say how long each holds."""
     parts: Any = [pe.schedules.constant(1e-3)]
     return pe.schedules.chain(*parts, then=pe.schedules.constant(1e-4))
+
+
+@mistakes(InputError)
+def no_tuning_file(folder: Path) -> object:
+    """The tuning file is not there."""
+    return build(tuning=folder / "tuning.json")
+
+
+@mistakes(InputError)
+def tuning_that_is_a_scheme(folder: Path) -> object:
+    """A scheme's file is given as the tuning."""
+    pe.Scheme({"0.weight": 1.0}).save(folder / "scheme.json")
+    return build(tuning=folder / "scheme.json")
+
+
+@mistakes(InputError)
+def tuning_is_no_path(_: Path) -> object:
+    """The tuning is switched on by True."""
+    return build(tuning=True)
+
+
+@mistakes(InputError)
+def tuning_of_another_processor(folder: Path) -> object:
+    """The tuning was measured on another processor."""
+    foreign = Processor(architecture="riscv64", vector_lanes=4, vector_registers=32)
+    Tuning(processor=foreign).save(folder / "tuning.json")
+    return build(tuning=folder / "tuning.json", target="linux-x86-64")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pockengine.lower.cache import KernelCache
 from pockengine.lower.features import host_target
 from pockengine.lower.kernel import kernels
 from pockengine.lower.program import build_kernels, kernel_name, works
+from pockengine.lower.tiles import Choice
 from pockengine.lower.trailer import TRAILER
 from pockengine.passes.fuse import fuse
 from tests.lower.kernel_oracle import check_kernels
@@ -66,7 +68,8 @@ def test_warm_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel is built once; its range is read back from the cache."""
     built: list[str] = []
 
-    def build(text: str, target: str) -> bytes:
+    def build(text: str, target: str, choices: Mapping[str, Choice]) -> bytes:
+        assert not choices
         built.append(json.loads(target)["kind"])
         return text.encode() + TRAILER.pack(12, 3)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from torch.fx import Node
 
 from pockengine.ir.graph import calls
 from pockengine.ir.ops import OPS
 from pockengine.ir.text import parse
-from pockengine.plan.costs import recompute_ns, saving_costs
+from pockengine.plan.costs import kernel_ns, recompute_ns, saving_costs
 from pockengine.plan.flops import FLOPS, kernel_bytes, kernel_flops, node_flops
 from pockengine.targets import TARGETS
 
@@ -52,6 +53,16 @@ def test_bytes_count_what_is_read() -> None:
     """Rows by index and slices move only themselves; an update writes its value."""
     rows, part = 3 * 8 * 4, 2 * 8 * 4
     assert kernel_bytes(parse(MOVING)) == (rows + 3 * 8 + part) + (rows + part)
+
+
+def test_a_kernel_takes_the_longer_of_work_and_traffic() -> None:
+    """Ten times the arithmetic peak does not help where memory is slow, nor the other way round."""
+    graph = parse(CONVOLUTION)
+    working, moving = kernel_ns(graph, 1e9, 1e15), kernel_ns(graph, 1e15, 1e6)
+    assert kernel_ns(graph, 1e9, 1e6) == max(working, moving)
+    assert working == pytest.approx(10 * kernel_ns(graph, 1e10, 1e15), rel=0.05)
+    assert moving == pytest.approx(10 * kernel_ns(graph, 1e15, 1e7), rel=0.05)
+    assert working > kernel_flops(graph) / 1e9 * 1e9  # no kernel reaches the peak
 
 
 def test_cheap_ops_are_computed_again_rather_than_products() -> None:
