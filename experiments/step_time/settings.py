@@ -65,7 +65,7 @@ def _next_tokens(count: int) -> Batch:
 def _decoder() -> nn.Module:
     """LLaMA-style, 8 layers of width 512, with a head of its own."""
     model = Llama(DECODER_VOCABULARY, DECODER_TOKENS, 512, 8, 8, 8, 1376)
-    model.head.weight = nn.Parameter(model.head.weight.detach().clone())
+    model.head = nn.Linear(512, DECODER_VOCABULARY, bias=False)
     return model
 
 
