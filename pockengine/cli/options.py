@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -189,6 +190,20 @@ def check_writable(path: Path, option: str) -> None:
     except OSError as error:
         message = f"{option} {path}: {path.parent} cannot be written ({error.strerror})."
         raise click.UsageError(message) from error
+
+
+def check_room(path: Path, nbytes: int, option: str) -> None:
+    """There is room for a file of so many bytes, so that no training is lost for want of it.
+
+    Raises:
+        UsageError: there is not.
+    """
+    free = shutil.disk_usage(path.absolute().parent).free
+    if free < nbytes:
+        raise click.UsageError(
+            f"{option} {path}: {path.parent} has room for {free / 1e6:.1f} MB, the file needs "
+            f"{nbytes / 1e6:.1f} MB."
+        )
 
 
 def workload_of(

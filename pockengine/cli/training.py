@@ -12,6 +12,7 @@ import click
 
 from pockengine.cli.options import (
     as_json,
+    check_room,
     check_writable,
     documented,
     how_trained,
@@ -103,6 +104,9 @@ def train_command(*, model: str, as_json: bool, **options: Any) -> None:
         loss=options["loss"],
         init=options["init"],
     )
+    if options["out"]:
+        tensors = session.model.state_dict().values()
+        check_room(options["out"], sum(tensor.nbytes for tensor in tensors), "--out")
     with session.compile(
         options["scheme"], options["threads"], options["seed"], options["tuning"]
     ) as trainer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -240,6 +241,17 @@ def test_weights_of_something_else(rows: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_disk_without_room_for_the_weights(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told before anything is trained; nothing is written."""
+    usage = shutil.disk_usage(rows.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    arguments = ["train", "mlp", "--data", str(rows), "--out", "w.safetensors"]
+    result = CliRunner().invoke(commands, arguments)
+    assert result.exit_code == 2
+    assert "--out w.safetensors: . has room for 0.0 MB, the file needs 0." in result.output
+    assert not Path("w.safetensors").exists()
+
+
 def test_demo_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What cannot be fetched is said, and a built-in task is learnt instead."""
     kernels = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pockengine"
