@@ -1,4 +1,4 @@
-"""Run parts of a fused graph slice by slice along the outermost axis."""
+"""Run parts of a fused graph slice by slice along the leading axis."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from pockengine.ir.graph import (
     type_of,
 )
 from pockengine.ir.ops import Kind
-from pockengine.passes.sliced_regions import Region, regions
+from pockengine.passes.sliced_regions import Region, leading, regions
 from pockengine.passes.sliced_values import Slicer
 
 
 def slice_regions(graph: Graph, cache_bytes: int) -> Graph:
     """Compute groups that hand each other large values for a few indices of the batch at a time.
 
-    A region is a set of groups in which each index of the outermost axis is computed from the same
-    index alone: elementwise ops, products with leading axes, reductions over other axes. Where the
+    A region is a set of groups in which each index of the leading axis (the first that has several)
+    is computed from the same index alone: elementwise ops, products with leading axes, reductions over other axes. Where the
     values that only the region itself reads are larger than the cache, all of its groups run for the
     first slice, then for the next: what they hand each other is small and stays in the cache. Slices
     of inputs are views. What others read is joined by ``cat``, which is done in place
     (``ir/joined.py``). Every element is computed as before, from the same operands.
 
-    before (fused; ``cache_bytes=128``)::
+    before (fused; ``cache_bytes=64``)::
 
         %q: f32[2x4x4] = input('q')
         %k: f32[2x4x4] = input('k')
@@ -48,21 +48,21 @@ def slice_regions(graph: Graph, cache_bytes: int) -> Graph:
         %k: f32[2x4x4] = input('k')
         %slice_1: f32[1x4x4] = slice(%q, 0, 0, 1)
         %slice_2: f32[1x4x4] = slice(%k, 0, 0, 1)
-        %s: f32[1x4x4] = matmul(%slice_1, %slice_2)
-        %a: f32[1x4x1] = amax(%s, (2,), True)
-        %p: f32[1x4x4] = sub(%s, %a)
-        %o: f32[1x4x4] = matmul(%p, %slice_2)
+        %matmul: f32[1x4x4] = matmul(%slice_1, %slice_2)
+        %amax: f32[1x4x1] = amax(%matmul, (2,), True)
+        %sub: f32[1x4x4] = sub(%matmul, %amax)
+        %matmul_1: f32[1x4x4] = matmul(%sub, %slice_2)
         %slice_3: f32[1x4x4] = slice(%q, 0, 1, 2)
         %slice_4: f32[1x4x4] = slice(%k, 0, 1, 2)
-        %s_1: f32[1x4x4] = matmul(%slice_3, %slice_4)
-        %a_1: f32[1x4x1] = amax(%s_1, (2,), True)
-        %p_1: f32[1x4x4] = sub(%s_1, %a_1)
-        %o_1: f32[1x4x4] = matmul(%p_1, %slice_4)
-        %cat: f32[2x4x4] = cat((%o, %o_1), 0)
+        %matmul_2: f32[1x4x4] = matmul(%slice_3, %slice_4)
+        %amax_1: f32[1x4x1] = amax(%matmul_2, (2,), True)
+        %sub_1: f32[1x4x4] = sub(%matmul_2, %amax_1)
+        %matmul_3: f32[1x4x4] = matmul(%sub_1, %slice_4)
+        %cat: f32[2x4x4] = cat((%matmul_1, %matmul_3), 0)
         return loss=None, outputs=(%cat,), gradients={}, updates=()
 
     Not applied where the region reads and makes more bytes than it keeps to itself, to values whose
-    batch is not their outermost axis in memory, nor to products of whole matrices (a linear layer),
+    leading axis is not the outermost in memory, nor to products of whole matrices (a linear layer),
     whose rows share an operand.
 
     Args:
@@ -149,7 +149,7 @@ class _Writer:
             for node, parts in made.items():
                 parts.append(slicer.made[node])
         for node, parts in made.items():
-            whole = emit_typed(self._new, "cat", (tuple(parts), 0), {}, type_of(node))
+            whole = emit_typed(self._new, "cat", (tuple(parts), leading(node)), {}, type_of(node))
             whole.meta["scope"] = node.meta.get("scope", "")
             set_group(whole, self._group)
             self._group += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd, prod
@@ -23,11 +23,15 @@ from pockengine.ir.graph import (
 from pockengine.ir.joined import PART_BYTES
 from pockengine.ir.ops import Kind
 from pockengine.ir.types import Region as Memory
-from pockengine.ir.types import TensorType
 from pockengine.ir.verify import base_of
 
 _NOT_BY_ELEMENT = ("batch_norm", "batch_norm_input_grad", "uniform")
 """Maps whose elements depend on more than the elements at their place."""
+
+_REDUCTIONS = ("sum", "amax", "amin", "prod")
+
+_LEAST_SHARE = 0.5
+"""Of the bytes that a region reads and makes: with less to itself, its slices gain little."""
 
 
 class Table:
@@ -53,7 +57,7 @@ class Table:
         self.readers: dict[Node, set[int]] = {}
         self._direct = [self._operands(nodes) for nodes in self.members]
         self.before = [0] * len(self.members)
-        for number in self._sorted():
+        for number in range(len(self.members)):  # ``fuse`` orders groups by what they read
             for other in self._direct[number]:
                 self.before[number] |= self.before[other] | (1 << other)
 
@@ -68,10 +72,6 @@ class Table:
                     found.add(self.group[base])
         return found - {number}
 
-    def _sorted(self) -> Iterator[int]:
-        """Groups in the order of their last members, which ``fuse`` keeps topological."""
-        return iter(range(len(self.members)))
-
     def needs(self, groups: Iterable[int]) -> list[int]:
         """The groups that some groups read directly, but for themselves."""
         inside = set(groups)
@@ -84,7 +84,9 @@ class Table:
         for group in groups:
             ahead |= self.before[group]
         return not any(
-            self.before[other] & inside for other in range(len(self.before)) if _bit(ahead & ~inside, other)
+            self.before[other] & inside
+            for other in range(len(self.before))
+            if _bit(ahead & ~inside, other)
         )
 
     def contract(self, groups: Iterable[int]) -> None:
@@ -188,7 +190,7 @@ class _Candidate:
         found = 0
         inside = set(self._nodes)
         for node in self._nodes:
-            found = gcd(found, type_of(node).shape[0])
+            found = gcd(found, leading_extent(node))
             for operand in node.all_input_nodes:
                 if base_of(operand) in inside:
                     if not is_along(node, operand):
@@ -198,12 +200,13 @@ class _Candidate:
         return found
 
     def region(self, cache_bytes: int) -> Region | None:
-        """The region, if it keeps more to itself than it reads and makes."""
+        """The region, if it has products and keeps much to itself."""
         stored = [node for node in self._nodes if self._is_stored(node)]
         outputs = tuple(node for node in stored if self._is_read_outside(node))
         own = sum(type_of(node).nbytes for node in stored) - sum(type_of(n).nbytes for n in outputs)
         beside = sum(type_of(node).nbytes for node in (*outputs, *self._inputs()))
-        if own <= max(cache_bytes, beside):
+        products = any(kind_of(node) is Kind.CONTRACT for node in self._nodes)
+        if not products or own <= cache_bytes or own < _LEAST_SHARE * beside:
             return None
         parts = self._parts(own, cache_bytes, outputs)
         return Region(self._table, self._groups, parts, outputs) if parts > 1 else None
@@ -226,9 +229,7 @@ class _Candidate:
         return node in self._table.yielded or bool(self._readers(node) - self._inside)
 
     def _is_stored(self, node: Node) -> bool:
-        return bool(
-            node in self._table.yielded or self._readers(node) - {self._table.group[node]}
-        )
+        return bool(node in self._table.yielded or self._readers(node) - {self._table.group[node]})
 
     def _inputs(self) -> list[Node]:
         """The transient values that come from elsewhere."""
@@ -243,60 +244,75 @@ def _is_transient(base: Node) -> bool:
 
 
 def is_sliceable(node: Node) -> bool:
-    """Whether each index of a value's outermost axis is computed from that index alone."""
+    """Whether each index of a value's leading axis is computed from that index alone."""
     kind = type_of(node)
-    if len(kind.shape) == 0 or kind.shape[0] < 2 or prod(kind.shape) == 0:
+    axis = leading(node)
+    if axis is None or prod(kind.shape) == 0:
         return False
-    return _is_outermost(kind) and _is_parallel(node)
+    stored = [a for a in kind.order or range(len(kind.shape)) if kind.shape[a] > 1]
+    return stored[0] == axis and _is_parallel(node, axis)
 
 
-def _is_outermost(kind: TensorType) -> bool:
-    return not kind.order or kind.order[0] == 0
+def leading(node: Node) -> int | None:
+    """The first axis of more than one index."""
+    return next((axis for axis, extent in enumerate(type_of(node).shape) if extent > 1), None)
 
 
-def _is_parallel(node: Node) -> bool:
+def leading_extent(node: Node) -> int:
+    """The extent of the leading axis; 1 if there is none."""
+    return next((extent for extent in type_of(node).shape if extent > 1), 1)
+
+
+def _is_parallel(node: Node, axis: int) -> bool:
     if kind_of(node) is Kind.REDUCE:
         axes: Any = node.args[1]
-        return op_name(node) != "batch_norm_weight_grad" and 0 not in axes
+        source: Any = node.args[0]
+        return op_name(node) in _REDUCTIONS and leading(source) not in axes
     if is_op(node, "iota"):
-        return node.args[1] != 0
+        return node.args[1] != axis
     if is_op(node, "matmul"):
-        return len(type_of(node).shape) > 2
+        return axis < len(type_of(node).shape) - 2
     return kind_of(node) is Kind.MAP and op_name(node) not in _NOT_BY_ELEMENT
 
 
 def is_along(node: Node, operand: Node) -> bool:
-    """Whether a sliceable node reads, for a slice, the same slice of an operand, and not all of it."""
-    shape = type_of(operand).shape
+    """Whether a sliceable node reads, for a slice, the same slice of an operand, not all of it."""
     if kind_of(node) is Kind.REDUCE:
         return True
-    own = type_of(node).shape
-    return len(shape) == len(own) and shape[0] == own[0]
+    shape, own = type_of(operand).shape, type_of(node).shape
+    axis = leading(node)
+    assert axis is not None
+    return (
+        len(own) - len(shape) <= axis
+        and leading_extent(operand) == own[axis]
+        and (leading(operand) == axis - len(own) + len(shape))
+    )
 
 
 def chain_extents(view: Node) -> list[int] | None:
-    """Extents of the outermost axis from a view to its base; None if the axis does not stay one."""
-    found = [type_of(view).shape[0]]
+    """Extents of the leading axis from a view to its base; None if the axis does not stay that."""
+    found = [leading_extent(view)]
     while kind_of(view) is Kind.VIEW:
         source = view.args[0]
         assert isinstance(source, Node)
-        if not keeps_outermost(view, source):
+        if not keeps_leading(view, source):
             return None
-        found.append(type_of(source).shape[0])
+        found.append(leading_extent(source))
         view = source
     return found
 
 
-def keeps_outermost(view: Node, source: Node) -> bool:
+def keeps_leading(view: Node, source: Node) -> bool:
     """Whether equal slices of a view and of what it shows have the same elements."""
-    shape, shown = type_of(view).shape, type_of(source).shape
-    if not shape or not shown or shown[0] < 2:
+    axis, shown = leading(view), leading(source)
+    if axis is None or shown is None:
         return False
     args: Any = view.args
+    rank, rank_shown = len(type_of(view).shape), len(type_of(source).shape)
     rules = {
-        "reshape": lambda: gcd(shape[0], shown[0]) > 1,
-        "permute": lambda: args[1][0] == 0,
-        "expand": lambda: len(shape) == len(shown) and shape[0] == shown[0],
-        "slice": lambda: args[1] != 0,
+        "reshape": lambda: gcd(leading_extent(view), leading_extent(source)) > 1,
+        "permute": lambda: args[1][axis] == shown,
+        "expand": lambda: axis - rank == shown - rank_shown,
+        "slice": lambda: axis == shown and args[1] != axis,
     }
     return rules[op_name(view)]()

@@ -19,7 +19,13 @@ from pockengine.ir.graph import (
     type_of,
 )
 from pockengine.ir.ops import Kind
-from pockengine.passes.sliced_regions import Region, is_along, keeps_outermost
+from pockengine.passes.sliced_regions import (
+    Region,
+    is_along,
+    keeps_leading,
+    leading,
+    leading_extent,
+)
 
 
 class Slicer:
@@ -49,19 +55,21 @@ class Slicer:
         reads = {operand: self._read(node, operand) for operand in node.all_input_nodes}
         args: tuple[Argument, ...] = _mapped(node.args, reads)
         kind = type_of(node)
-        shape = self._short(kind.shape)
+        shape = self._short(node)
         if is_op(node, "full", "iota"):
             args = (shape, *args[1:])
-        made = emit_typed(
-            self._graph, op_name(node), args, node.kwargs, replace(kind, shape=shape)
-        )
+        made = emit_typed(self._graph, op_name(node), args, node.kwargs, replace(kind, shape=shape))
         if scope_of(node):
             made.meta["scope"] = scope_of(node)
         self.made[node] = made
         return made
 
-    def _short(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (shape[0] // self._parts, *shape[1:])
+    def _short(self, node: Node) -> tuple[int, ...]:
+        """The shape of a slice of a value."""
+        shape, axis = list(type_of(node).shape), leading(node)
+        assert axis is not None
+        shape[axis] //= self._parts
+        return tuple(shape)
 
     def _read(self, node: Node, operand: Node) -> Node:
         return self._slice(operand) if is_along(node, operand) else self._place(operand)
@@ -77,17 +85,18 @@ class Slicer:
             return None
         source = node.args[0]
         assert isinstance(source, Node)
-        if not keeps_outermost(node, source) or type_of(source).shape[0] % self._parts:
+        if not keeps_leading(node, source) or leading_extent(source) % self._parts:
             return None
         args: Any = node.args[1:]
         if op_name(node) in ("reshape", "expand"):
-            args = (self._short(type_of(node).shape),)
+            args = (self._short(node),)
         return emit(self._graph, op_name(node), self._slice(source), *args)
 
     def _cut(self, node: Node) -> Node:
-        size = type_of(node).shape[0] // self._parts
+        axis = leading(node)
+        size = leading_extent(node) // self._parts
         start = self._number * size
-        return emit(self._graph, "slice", self._place(node), 0, start, start + size)
+        return emit(self._graph, "slice", self._place(node), axis, start, start + size)
 
 
 def _mapped(args: Any, reads: dict[Node, Node]) -> Any:
