@@ -1,8 +1,8 @@
 """Concatenations that cost nothing: their parts are made where the whole lies.
 
-A part of a value along its outermost stored axis is a run of its bytes. Where each part of a ``cat``
-is a value of its own that a kernel makes, the planner places it inside the whole, and no kernel
-copies it.
+A part of a value along its outermost stored axis is a run of its bytes. Where each part of a
+``cat`` is a value of its own that a kernel makes, the planner places it inside the whole, and no
+kernel copies it.
 """
 
 from __future__ import annotations

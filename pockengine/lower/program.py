@@ -114,7 +114,7 @@ def object_bytes(path: Path) -> bytes:
 
 
 def works(graph: Graph, kernels: Sequence[Kernel]) -> list[Work]:
-    """The kernels of a fused graph as the planner sees them: what is joined in place is read by part."""
+    """The kernels of a fused graph as the planner sees them, which read by part what is joined."""
     members: dict[int | None, list[Node]] = {}
     for node in calls(graph):
         members.setdefault(group_of(node), []).append(node)

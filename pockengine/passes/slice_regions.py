@@ -26,11 +26,11 @@ def slice_regions(graph: Graph, cache_bytes: int) -> Graph:
     """Compute groups that hand each other large values for a few indices of the batch at a time.
 
     A region is a set of groups in which each index of the leading axis (the first that has several)
-    is computed from the same index alone: elementwise ops, products with leading axes, reductions over other axes. Where the
-    values that only the region itself reads are larger than the cache, all of its groups run for the
-    first slice, then for the next: what they hand each other is small and stays in the cache. Slices
-    of inputs are views. What others read is joined by ``cat``, which is done in place
-    (``ir/joined.py``). Every element is computed as before, from the same operands.
+    is computed from the same index alone: elementwise ops, products with leading axes, reductions
+    over other axes. Where the values that only the region itself reads are larger than the cache,
+    all of its groups run for the first slice, then for the next: what they hand each other is small
+    and stays in the cache. Slices of inputs are views. What others read is joined by ``cat``, which
+    is done in place (``ir/joined.py``). Every element is computed as before, from equal operands.
 
     before (fused; ``cache_bytes=64``)::
 
@@ -61,9 +61,9 @@ def slice_regions(graph: Graph, cache_bytes: int) -> Graph:
         %cat: f32[2x4x4] = cat((%matmul_1, %matmul_3), 0)
         return loss=None, outputs=(%cat,), gradients={}, updates=()
 
-    Not applied where the region reads and makes more bytes than it keeps to itself, to values whose
-    leading axis is not the outermost in memory, nor to products of whole matrices (a linear layer),
-    whose rows share an operand.
+    Not applied where the region keeps little to itself beside what it reads and makes, to values
+    whose leading axis is not the outermost in memory, nor to products of whole matrices (a linear
+    layer), whose rows share an operand.
 
     Args:
         graph: fused.

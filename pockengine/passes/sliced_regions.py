@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd, prod
@@ -186,7 +186,7 @@ class _Candidate:
 
     @cached_property
     def extent(self) -> int:
-        """What the number of slices has to divide; 1 if what is made inside is not read slice by slice."""
+        """What the number of slices divides; 1 if a slice reads all of what is made inside."""
         found = 0
         inside = set(self._nodes)
         for node in self._nodes:
@@ -269,7 +269,7 @@ def _is_parallel(node: Node, axis: int) -> bool:
         source: Any = node.args[0]
         return op_name(node) in _REDUCTIONS and leading(source) not in axes
     if is_op(node, "iota"):
-        return node.args[1] != axis
+        return axis != node.args[1]
     if is_op(node, "matmul"):
         return axis < len(type_of(node).shape) - 2
     return kind_of(node) is Kind.MAP and op_name(node) not in _NOT_BY_ELEMENT
@@ -309,10 +309,10 @@ def keeps_leading(view: Node, source: Node) -> bool:
         return False
     args: Any = view.args
     rank, rank_shown = len(type_of(view).shape), len(type_of(source).shape)
-    rules = {
+    rules: dict[str, Callable[[], Any]] = {
         "reshape": lambda: gcd(leading_extent(view), leading_extent(source)) > 1,
         "permute": lambda: args[1][axis] == shown,
         "expand": lambda: axis - rank == shown - rank_shown,
         "slice": lambda: axis == shown and args[1] != axis,
     }
-    return rules[op_name(view)]()
+    return bool(rules[op_name(view)]())

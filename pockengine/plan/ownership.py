@@ -76,7 +76,7 @@ def check_joined(joined: Mapping[Node, Sequence[Node]], offsets: Mapping[Node, i
         offsets: byte offset in the arena by transient value.
 
     Raises:
-        PlanError: a part does not begin where the one before it ends, or they do not fill the whole.
+        PlanError: a part does not begin where the last one ends, or they do not fill the whole.
     """
     for node, parts in joined.items():
         end = offsets[node]

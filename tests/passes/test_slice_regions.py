@@ -64,7 +64,7 @@ def test_least_slices_that_fit(cache_bytes: int, parts: int) -> None:
 
 
 def test_values_read_elsewhere_are_joined() -> None:
-    """An interior value that the graph yields is whole, in place of its parts; kernels are shared."""
+    """An interior value that the graph yields is joined from its parts; kernels are shared."""
     made = _sliced(_CHAIN.format("%v, %t"))
     assert sorted(len(parts_of(node)) for node in calls(made, "cat")) == [4, 4]
     found = kernels(made)
@@ -136,7 +136,8 @@ class Attention(nn.Module):
         """(N, 32, 16) to (N, 3)."""
         heads = self.project(x).view(x.shape[0], 32, 3, 2, 8).permute(2, 0, 3, 1, 4)
         mixed = self.way(*heads).transpose(1, 2).reshape(x.shape)
-        return self.head((x + mixed).mean(1))
+        logits: Tensor = self.head((x + mixed).mean(1))
+        return logits
 
 
 def _scaled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
