@@ -376,9 +376,7 @@ def test_geometry_covers_everything_once(
     assert (cut.row_tile + 1) * widest < tiles.vector_registers or cut.row_tile == 1
 
 
-@pytest.mark.parametrize(
-    "mattr", [[], ["+simd128"], ["+neon"], ["+avx2"], ["+avx512f"]], ids=lambda found: str(found)
-)
+@pytest.mark.parametrize("mattr", [[], ["+simd128"], ["+neon"], ["+avx2"], ["+avx512f"]], ids=str)
 def test_pieces_fit_the_stack(mattr: list[str]) -> None:
     """Rows, panels and sums take no more than the exported README and the linker script allow."""
     tiles = tile_parameters({"mattr": mattr})
