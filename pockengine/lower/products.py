@@ -279,6 +279,12 @@ def signature(graph: Graph, terms: Sequence[Product]) -> str:
     )
 
 
+def by_signature(graph: Graph) -> dict[str, Sequence[Product]]:
+    """The sums of products of a contraction kernel that add something up."""
+    found = [present(summed) for summed in products(graph)]
+    return {signature(graph, terms): terms for terms in found if not terms[0].empty}
+
+
 def _right_way(graph: Graph, product: Product) -> str:
     if is_direct(graph, product):
         return "columns"

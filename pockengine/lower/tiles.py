@@ -57,8 +57,8 @@ class TileParameters:
         column_vectors: most vectors of a panel's width.
         row_block: rows a unit of work aims for.
         scratch_bytes: stack a kernel may use for packed panels, and again for its accumulators.
-        left_bytes: stack for packed rows of the left operand, which is read front to back and so
-            need not stay in the nearest caches.
+        left_bytes: stack for the sums of a contraction in pieces, and again for its packed rows and
+            panels together.
         chunk_steps: of a reduction, whose panel stays in the nearest cache.
         by_lane: a fused multiply-add takes its left factor from any lane of a vector register, so
             that one load brings several of them.
@@ -187,6 +187,7 @@ _SCALAR = TileParameters(
     row_block=16,
     scratch_bytes=1 << 12,
     left_bytes=1 << 12,
+    chunk_steps=64,
 )
 
 
@@ -272,9 +273,10 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
 
 
 def _blocked(tiles: TileParameters, work: _Work) -> Geometry:
-    """Pieces of the reduction: a third of the second cache for rows, panels and sums each.
+    """Pieces of the reduction.
 
-    A panel's piece stays in the nearest cache while all tiles of the unit pass.
+    A panel's piece stays in the nearest cache while all tiles of the unit pass; the unit's rows,
+    panels and sums share the second one.
     """
     pieces = math.ceil(work.reduction / tiles.chunk_steps)
     steps = math.ceil(work.reduction / pieces / tiles.vector_lanes) * tiles.vector_lanes

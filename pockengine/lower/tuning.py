@@ -18,7 +18,7 @@ from pockengine.disk import replace_file
 from pockengine.errors import InputError
 from pockengine.ir.text import parse
 from pockengine.lower.kernel import form_of
-from pockengine.lower.products import present, products, signature
+from pockengine.lower.products import by_signature
 from pockengine.lower.tiles import Choice, TileParameters, tile_parameters
 
 FORMAT = "pockengine tuning"
@@ -151,8 +151,7 @@ def signatures(text: str) -> list[str]:
     graph = parse(text)
     if form_of(graph) != "contract":
         return []
-    summed = [present(each) for each in products(graph)]
-    return list(dict.fromkeys(signature(graph, each) for each in summed if not each[0].empty))
+    return list(by_signature(graph))
 
 
 def _document(path: str | Path) -> dict[str, Any]:

@@ -12,18 +12,16 @@ from torch.fx import Graph
 from pockengine.ir.text import parse
 from pockengine.lower.products import (
     Product,
+    by_signature,
     geometry,
     is_blocked,
-    present,
-    products,
     reads_in_place,
-    signature,
 )
 from pockengine.lower.tiles import Choice, Geometry, TileParameters, ranked_tiles
 from pockengine.lower.tuning import ROW_BLOCKS, SCRATCHES
 
 Cut: TypeAlias = tuple[Geometry, tuple[bool, ...], bool]
-"""What shapes the code: the geometry, which right operands are read in place, copied left rows."""
+"""What shapes the code: the geometry, which right operands are read in place, whether in pieces."""
 
 _TILES = 8  # register tiles that are tried, by the machine model's order
 
@@ -48,7 +46,7 @@ class Nest:
             row_tile=row_tile,
             vectors=vectors,
             packed=packed,
-            blocked=len(self.terms) == 1 and is_blocked(self.terms[0], tiles),
+            blocked=self._is_blocked(tiles),
             row_block=tiles.row_block,
             scratch_bytes=tiles.scratch_bytes,
         )
@@ -57,8 +55,10 @@ class Nest:
         """What comes of a choice; without one, of the machine model."""
         own = tiles if choice is None else tiles.chosen(choice)
         in_place = tuple(reads_in_place(self.graph, term, own) for term in self.terms)
-        left = len(self.terms) == 1 and is_blocked(self.terms[0], own)
-        return geometry(self.graph, self.terms, own), in_place, left
+        return geometry(self.graph, self.terms, own), in_place, self._is_blocked(own)
+
+    def _is_blocked(self, tiles: TileParameters) -> bool:
+        return len(self.terms) == 1 and is_blocked(self.terms[0], tiles)
 
     def next(self, tiles: TileParameters, best: Choice, tried: Collection[Choice]) -> Choice | None:
         """The next choice worth measuring: one step from the best, with another cut than any tried.
@@ -104,5 +104,4 @@ class Nest:
 def nests(text: str) -> dict[str, Nest]:
     """The sums of products of a contraction kernel (as IR text) by signature."""
     graph = parse(text)
-    found = [present(each) for each in products(graph)]
-    return {signature(graph, each): Nest(graph, each) for each in found if not each[0].empty}
+    return {name: Nest(graph, terms) for name, terms in by_signature(graph).items()}

@@ -374,3 +374,25 @@ def test_geometry_covers_everything_once(
     assert cut.groups * cut.group_panels >= cut.panels + bool(cut.tail)
     widest = max(len(cut.panel), len(cut.tail))
     assert (cut.row_tile + 1) * widest < tiles.vector_registers or cut.row_tile == 1
+
+
+@pytest.mark.parametrize("mattr", [[], ["+simd128"], ["+neon"], ["+avx2"], ["+avx512f"]], ids=str)
+def test_pieces_fit_the_stack(mattr: list[str]) -> None:
+    """Rows, panels and sums take no more than the exported README and the linker script allow."""
+    tiles = tile_parameters({"mattr": mattr})
+    extents = itertools.product((48, 147, 384, 4608), (48, 100, 1536), (48, 65, 257, 512, 8192))
+    for rows, columns, reduction in extents:
+        cut = contraction_geometry(
+            tiles,
+            batch=1,
+            rows=rows,
+            columns=columns,
+            reduction=reduction,
+            packed=True,
+            blocked=True,
+        )
+        steps = cut.chunk or reduction
+        panels = cut.packed_panels * steps * cut.panel_columns
+        sums = cut.group_panels * cut.block_rows * cut.panel_columns if cut.chunk else 0
+        packed_rows = (steps + 2) * cut.block_rows
+        assert 4 * (panels + sums + packed_rows) <= 2 * tiles.left_bytes, (rows, columns, reduction)

@@ -65,7 +65,24 @@ UNDEFINED = {
 """Rows that PyTorch itself answers in several ways for special operands, with the reason."""
 
 _TRACER = "PyTorch computes it, but its tracer refuses a negative axis of an empty tensor"
+_UNWRITTEN = "groups that leave out rows: PyTorch does not write theirs, we write zeros"
+_PADDING = (
+    "windows of padding alone: -inf, whose gradient PyTorch gives to some element, we to none"
+)
 UNCOMPARED = {
+    "pooling: max, ceil, 1 for [6]": _PADDING,
+    **{
+        f"grouped {row}, {extent} for [{size}]": _UNWRITTEN
+        for row, size in {
+            "rows": 3,
+            "rows, empty groups": 5,
+            "rows, more groups": 6,
+            "rows, transposed": 3,
+            "columns": 3,
+            "sums": 3,
+        }.items()
+        for extent in (0, 1)
+    },
     "topk, expanded": _ORDER,
     "norm, 0 for [3]": _TRACER,
     "norm, 0 for [4]": _TRACER,
