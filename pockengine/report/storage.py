@@ -105,7 +105,7 @@ def _sizes(folder: Path) -> list[int]:
     for parent, _, names in os.walk(folder):  # which passes over a folder that is deleted meanwhile
         for name in names:
             with contextlib.suppress(OSError):  # deleted meanwhile
-                found = os.lstat(os.path.join(parent, name))
+                found = Path(parent, name).lstat()
                 if stat.S_ISREG(found.st_mode):
                     sizes.append(occupied(found))
     return sizes
