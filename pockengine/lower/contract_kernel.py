@@ -9,7 +9,8 @@ from typing import Any
 from torch.fx import Graph, Node
 from tvm import tirx
 
-from pockengine.ir.graph import calls, type_of
+from pockengine.ir.graph import calls, kind_of, type_of
+from pockengine.ir.ops import Kind
 from pockengine.ir.verify import base_of
 from pockengine.lower.contraction import contraction
 from pockengine.lower.kernel import stored_outputs
@@ -29,7 +30,7 @@ from pockengine.lower.products import (
     summed_of,
     tuned,
 )
-from pockengine.lower.summed import Contraction, Left, Right
+from pockengine.lower.summed import ColumnSums, Contraction, Left, Right
 from pockengine.lower.tiles import Choice, TileParameters
 from pockengine.lower.values import Index, Values
 from pockengine.lower.work import Work
@@ -89,16 +90,65 @@ class _Tail:
         self.anchor = summed_of(graph)
         self.buffers = buffers
         self.product = product
-        self.stored = stored_outputs(graph)
         self.inside = frozenset(calls(graph))
+        sums = [node for node in calls(graph) if kind_of(node) is Kind.REDUCE]
+        gradient = base_of(product.right)
+        self.of_right = [node for node in sums if base_of(node.args[0]) is gradient]
+        self.sums = [node for node in sums if node not in self.of_right]
+        self.elements = [n for n in stored_outputs(graph) if not self._is_per_column(n)]
+        self.per_column = [n for n in stored_outputs(graph) if self._is_per_column(n)]
 
-    def store(self, batch: Expr, row: Expr, column: Expr, lanes: int, value: Expr) -> Stmt:
+    def _is_per_column(self, node: Node) -> bool:
+        """Whether a value has one element a column: it follows from the columns' sums."""
+        return any(type_of(node).size == type_of(s).size for s in (*self.sums, *self.of_right))
+
+    @property
+    def column_sums(self) -> ColumnSums | None:
+        """The sums of columns, if there are any."""
+        if not self.sums and not self.of_right:
+            return None
+        return ColumnSums(
+            terms=len(self.sums),
+            of_right=bool(self.of_right),
+            store=self.store,
+            finish=self.finish,
+        )
+
+    def store(
+        self,
+        batch: Expr,
+        row: Expr,
+        column: Expr,
+        lanes: int,
+        value: Expr,
+        add: Callable[[int, Expr], Stmt] | None = None,
+    ) -> Stmt:
         values = Values(self.buffers, self.inside)
         values.known(self.anchor, value)
         index = self._index(batch, row, column, lanes)
+        shape = type_of(self.anchor).shape
         stores = []
-        for node in self.stored:
-            there = values.elsewhere(type_of(self.anchor).shape, node, index)
+        for number, node in enumerate(map(source_of, self.sums)):
+            assert add is not None
+            stores.append(add(number, values.value(node, values.elsewhere(shape, node, index))))
+        for node in self.elements:
+            there = values.elsewhere(shape, node, index)
+            stores.append(values.store(node, there, values.value(node, there)))
+        return values.flushed(*stores)
+
+    def finish(self, batch: Expr, column: Expr, lanes: int, totals: Sequence[Expr]) -> Stmt:
+        """What follows the sums of a column, given ``sums`` and then the right operand's."""
+        values = Values(self.buffers, self.inside)
+        for node, total in zip(self.sums, totals, strict=False):
+            values.known(node, total)
+        for node in self.of_right:
+            values.known(node, totals[-1])
+        axis = self.product.out_axis
+        place = self.product.out_place(split_inline, batch, const(0), column)
+        index = Index((_expr(place[axis]),), 0, lanes)
+        stores = []
+        for node in self.per_column:
+            there = values.elsewhere((type_of(self.anchor).shape[axis],), node, index)
             stores.append(values.store(node, there, values.value(node, there)))
         return values.flushed(*stores)
 
@@ -108,7 +158,7 @@ class _Tail:
         values.vectors[self.anchor] = zeros(lanes)
         index = self._index(batch, row, column, lanes)
         found: list[Stmt] = []
-        for node in self.stored:
+        for node in (*map(source_of, self.sums), *self.elements):
             found += values.prefetches(
                 node, values.elsewhere(type_of(self.anchor).shape, node, index)
             )
@@ -122,7 +172,14 @@ class _Tail:
     @property
     def long(self) -> bool:
         """Whether the tail has many operations."""
-        return len(self.inside) > _LONG_TAIL
+        return sum(not self._is_per_column(node) for node in self.inside) > _LONG_TAIL
+
+
+def source_of(reduction: Node) -> Node:
+    """What a sum adds up."""
+    source = reduction.args[0]
+    assert isinstance(source, Node)
+    return source
 
 
 def _expr(place: Any) -> Expr:
@@ -169,6 +226,7 @@ def _contraction(
         prefetch=tail.prefetches,
         row_period=product.row_period,
         compact_store=tail.long,
+        column_sums=tail.column_sums,
     )
 
 

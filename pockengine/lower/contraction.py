@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from tvm import sym, tirx
 
+from pockengine.lower.column_sums import AddedColumns
 from pockengine.lower.lanes import Element, rows_of_step, steps_of_rows
 from pockengine.lower.nest import (
     Buffer,
@@ -86,7 +87,7 @@ class _Unit:
         self.analyzer = sym.Analyzer()
         rest, self.block, self.group = unit, const(0), const(0)
         order = ("group", "block") if geometry.columns_first else ("block", "group")
-        for name in order:
+        for name in ("group",) if geometry.whole_columns else order:
             count = geometry.groups if name == "group" else geometry.row_blocks
             if count > 1:
                 setattr(self, name, tirx.truncmod(rest, const(count)))
@@ -107,23 +108,41 @@ class _Unit:
             "packed", geometry.packed_panels * self.panel_elements
         )
         self.first_row = self.block * const(geometry.block_tiles * geometry.row_tile)
+        self.added = AddedColumns(work.column_sums, geometry) if work.column_sums else None
 
     def emit(self) -> Stmt:
         """The whole unit."""
         if not all(term.right.direct for term in self.work.terms):
             self.prologue += self.new_packed
-        if not self.geometry.chunk:
-            steps = Steps((), const(0), self.work.reduction)
-            if self.work.left.packed:
-                self.prologue.append(self._if_new_rows(self._pack_left(steps)))
-            return block(*self.prologue, *self._multiply_all(steps))
-        self.prologue += self.new_sums
+        if self.geometry.chunk:
+            self.prologue += self.new_sums
+        if self.added is None:
+            return block(*self.prologue, *self._block_of_rows())
         return block(
             *self.prologue,
+            *self.added.new,
+            self.added.clear(),
+            serial("block", self.geometry.row_blocks, self._next_block),
+            *self._panels(self._finish_columns),
+        )
+
+    def _next_block(self, number: Expr) -> Stmt:
+        """The rows of one block, of a unit that has several."""
+        self.block = number
+        self.first_row = number * const(self.geometry.block_tiles * self.geometry.row_tile)
+        return block(*self._block_of_rows())
+
+    def _block_of_rows(self) -> list[Stmt]:
+        """All products of a row block."""
+        if not self.geometry.chunk:
+            steps = Steps((), const(0), self.work.reduction)
+            packs = [self._if_new_rows(self._pack_left(steps))] if self.work.left.packed else []
+            return [*packs, *self._multiply_all(steps)]
+        return [
             self._each_vector(self._clear),
             *map(self._add_term, self.work.terms),
-            self._each_vector(self._finish),
-        )
+            self._finish_all(),
+        ]
 
     def _add_term(self, term: Contraction) -> Stmt:
         """One product added to the sums, piece by piece of its reduction."""
@@ -146,7 +165,8 @@ class _Unit:
 
     def _if_new_rows(self, body: Stmt) -> Stmt:
         """``body`` unless the unit before had the same rows."""
-        if not self.geometry.columns_first or self.geometry.groups == 1:
+        several = self.geometry.whole_columns and self.geometry.row_blocks > 1
+        if several or not self.geometry.columns_first or self.geometry.groups == 1:
             return body
         first = tirx.Or(tirx.EQ(self.unit, self.begin), tirx.EQ(self.group, const(0)))
         return when(first, body)
@@ -270,7 +290,7 @@ class _Unit:
         tiles = self._tiles(panel, steps)
         if self.term.right.direct:
             return tiles
-        return block(self._pack(panel, steps), tiles)
+        return block(self._pack(panel, steps), *self._add_right(panel, steps), tiles)
 
     def _multiply_group(self, steps: Steps) -> list[Stmt]:
         """All panels of the group, packed at once.
@@ -279,6 +299,8 @@ class _Unit:
         columns; of a piece a panel stays near.
         """
         packs = [] if self.term.right.direct else [self._pack_group(steps)]
+        if self.added is not None:
+            packs += self._panels(lambda panel: block(*self._add_right(panel, steps)))
         if self.geometry.chunk:
             return [*packs, *self._panels(lambda panel: self._tiles(panel, steps))]
 
@@ -357,6 +379,9 @@ class _Unit:
             finish = [
                 self._store(panel, row + const(i), v, load(sums[v], const(i))) for i, v in cells
             ]
+        if self.added is not None and not kept:
+            place = (panel.position, panel.starts, panel.lanes)
+            finish = [*self.added.clear_parts(*place), *finish, *self.added.join_parts(*place)]
         ahead = [] if kept else self._ahead(panel, row, height)
         return block(*map(allocate, sums), *prologue, *ahead, *start, accumulate, *finish)
 
@@ -483,8 +508,47 @@ class _Unit:
         return load(self.packed, place, lanes)
 
     def _store(self, panel: _Panel, row: Expr, vector: int, value: Expr) -> Stmt:
-        column = panel.column + const(panel.starts[vector])
-        return self.work.store(self.batch, row, column, panel.lanes[vector], value)
+        start, lanes = panel.starts[vector], panel.lanes[vector]
+        place = (self.batch, row, panel.column + const(start), lanes)
+        if self.added is None:
+            return self.work.store(*place, value)
+        return self.added.columns.store(
+            *place, value, self.added.adding(panel.position, start, lanes)
+        )
+
+    def _add_right(self, panel: _Panel, steps: Steps) -> list[Stmt]:
+        """A packed panel's piece of the right operand, added up once for all row blocks."""
+        if self.added is None or not self.added.columns.of_right:
+            return []
+        width = const(sum(panel.lanes))
+        added = self.added.right(
+            panel.position,
+            panel.starts,
+            panel.lanes,
+            steps.flat(),
+            lambda step, start, lanes: load(
+                self.packed, self._packed_at(panel) + step * width + const(start), lanes
+            ),
+        )
+        if self.geometry.row_blocks == 1:
+            return [added]
+        return [when(tirx.EQ(self.block, const(0)), added)]
+
+    def _finish_columns(self, panel: _Panel) -> Stmt:
+        """What follows the sums of a panel's columns."""
+        assert self.added is not None
+        columns, read = self.added.columns, self.added.read
+        return block(
+            *(
+                columns.finish(
+                    self.batch,
+                    panel.column + const(start),
+                    lanes,
+                    [read(n, panel.position, start, lanes) for n in range(columns.count)],
+                )
+                for start, lanes in zip(panel.starts, panel.lanes, strict=True)
+            )
+        )
 
     def _finish_in_loop(
         self, panel: _Panel, sums: list[Buffer], row: Expr, height: int
@@ -530,8 +594,31 @@ class _Unit:
     def _finish(self, panel: _Panel, row: Expr, vector: int) -> Stmt:
         return self._store(panel, row, vector, self._kept(panel, row, 0, vector))
 
+    def _finish_all(self) -> Stmt:
+        """The tails of all kept sums."""
+        added = self.added
+        if added is None:
+            return self._each_vector(self._finish)
+
+        def tile(row: Expr, height: int) -> Stmt:
+            def parts(make: Callable[..., list[Stmt]]) -> list[Stmt]:
+                return self._panels(
+                    lambda panel: block(*make(panel.position, panel.starts, panel.lanes))
+                )
+
+            rows = self._vectors_of_rows(self._finish, row, height)
+            return block(*parts(added.clear_parts), rows, *parts(added.join_parts))
+
+        return self._rows(tile)
+
     def _each_vector(self, body: Callable[[_Panel, Expr, int], Stmt]) -> Stmt:
         """``body(panel, row, vector)`` for all of the unit, row by row."""
+        return self._rows(lambda row, height: self._vectors_of_rows(body, row, height))
+
+    def _vectors_of_rows(
+        self, body: Callable[[_Panel, Expr, int], Stmt], first: Expr, height: int
+    ) -> Stmt:
+        """``body(panel, row, vector)`` for some rows of the unit, row by row."""
 
         def row(number: Expr) -> Stmt:
             return block(
@@ -540,4 +627,4 @@ class _Unit:
                 )
             )
 
-        return self._rows(lambda first, height: serial("row", height, lambda i: row(first + i)))
+        return serial("row", height, lambda i: row(first + i))

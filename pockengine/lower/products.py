@@ -10,7 +10,7 @@ with the places of b, m, k and n in each operand's own axes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd, prod
 from typing import Any, TypeAlias
 
@@ -43,6 +43,7 @@ class Product:
         step_axis: the axis of ``right`` that the innermost reduction loop runs along.
         out_axis: the axis of the result that columns run along.
         row_period: rows with one stride in ``left``; 0: all.
+        adds_columns: the kernel adds up each column, so that one unit of work has all of its rows.
     """
 
     left: Node
@@ -59,6 +60,7 @@ class Product:
     step_axis: int
     out_axis: int
     row_period: int = 0
+    adds_columns: bool = False
 
     @property
     def empty(self) -> bool:
@@ -83,7 +85,8 @@ def products(graph: Graph) -> list[tuple[Product, ...]]:
     anchors = _anchors(graph)
     if len(anchors) > 1:
         return [tuple(map(_matmul, anchors))]
-    return [(product,) for product in _phases(anchors[0])]
+    adds = any(kind_of(node) is Kind.REDUCE for node in calls(graph))
+    return [(replace(product, adds_columns=adds),) for product in _phases(anchors[0])]
 
 
 def _phases(anchor: Node) -> list[Product]:
@@ -132,8 +135,10 @@ def is_blocked(product: Product, tiles: TileParameters) -> bool:
 
     Where the left operand's rows are next to each other and its steps far apart, as in a weight
     gradient, and where the steps are very many; where elements are taken by lane, all that can be
-    copied for it.
+    copied for it. Always where columns are added up.
     """
+    if product.adds_columns:
+        return True
     if tiles.choice is not None:
         return tiles.choice.blocked
     steps = prod(product.reduction)
@@ -252,6 +257,7 @@ def geometry(graph: Graph, terms: Sequence[Product], tiles: TileParameters) -> G
         row_period=first.row_period,
         in_pieces=len(terms) > 1,
         along_steps=steps_adjacent(first),
+        whole_columns=first.adds_columns,
     )
 
 
@@ -273,9 +279,10 @@ def signature(graph: Graph, terms: Sequence[Product]) -> str:
     left = "dense" if rows_dense(first) else "adjacent" if rows_adjacent(first) else "strided"
     right = [_right_way(graph, term) for term in terms]
     period = f", period {first.row_period}" if first.row_period else ""
+    added = ", columns added up" if first.adds_columns else ""
     return (
         f"{first.batch}x{first.rows}x{first.columns}, sum {sums}, left {left}, "
-        f"right {' + '.join(right)}{period}"
+        f"right {' + '.join(right)}{period}{added}"
     )
 
 

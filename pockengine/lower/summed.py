@@ -57,6 +57,30 @@ class Right:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnSums:
+    """What is added up over all rows of a column, beside the products.
+
+    Attributes:
+        terms: how many sums there are of what ``store`` computes from a finished product sum.
+        of_right: whether the right operand is summed over the reduction as well.
+        store: as ``Contraction.store``, in whose place it is used; its last argument
+            ``add(number, vector)`` makes the statement that adds to a sum.
+        finish: (batch, column, lanes, the ``terms`` sums and then the right operand's) ->
+            statement; gets the finished sums of a column.
+    """
+
+    terms: int
+    of_right: bool
+    store: Callable[[Expr, Expr, Expr, int, Expr, Callable[[int, Expr], Stmt]], Stmt]
+    finish: Callable[[Expr, Expr, int, list[Expr]], Stmt]
+
+    @property
+    def count(self) -> int:
+        """All sums of a column."""
+        return self.terms + self.of_right
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contraction:
     """What is summed and what happens to a sum.
 
@@ -76,6 +100,7 @@ class Contraction:
         row_period: rows within which ``left.base`` has one stride (an image line); 0: all.
         compact_store: emit ``store`` once per panel vector in a loop over a tile's rows, not for
             every vector of the tile; for tails of many operations.
+        column_sums: sums over all rows, if there are any; only without ``also``.
     """
 
     batch: int
@@ -89,6 +114,7 @@ class Contraction:
     also: tuple[Contraction, ...] = ()
     row_period: int = 0
     compact_store: bool = False
+    column_sums: ColumnSums | None = None
 
     @property
     def terms(self) -> tuple[Contraction, ...]:
@@ -104,8 +130,9 @@ class Contraction:
             columns=self.columns,
             reduction=max(math.prod(term.reduction) for term in self.terms),
             packed=not all(term.right.direct for term in self.terms),
-            blocked=self.left.packed,
+            blocked=self.left.packed or self.column_sums is not None,
             row_period=self.row_period,
             in_pieces=bool(self.also),
             along_steps=self.left.along_steps,
+            whole_columns=self.column_sums is not None,
         )

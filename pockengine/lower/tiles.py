@@ -103,6 +103,7 @@ class Geometry:
         batch: independent products.
         chunk: reduction steps between two visits of the accumulators' scratch; 0: all in registers.
         columns_first: units that follow each other share their rows rather than their columns.
+        whole_columns: a unit goes through all row blocks, one after the other.
         left_lanes: neighbouring elements of the left operand that are loaded at once.
         unrolled: steps of the reduction in one iteration of the innermost loop.
     """
@@ -121,13 +122,14 @@ class Geometry:
     batch: int
     chunk: int
     columns_first: bool
+    whole_columns: bool = False
     left_lanes: int = 1
     unrolled: int = 1
 
     @property
     def extent(self) -> int:
         """Iterations of the kernel's range."""
-        return self.batch * self.row_blocks * self.groups
+        return self.batch * self.groups * (1 if self.whole_columns else self.row_blocks)
 
     @property
     def panel_columns(self) -> int:
@@ -220,6 +222,7 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
     row_period: int = 0,
     in_pieces: bool = False,
     along_steps: bool = False,
+    whole_columns: bool = False,
 ) -> Geometry:
     """Cut ``out[batch, rows, columns] = sum over reduction`` into tiles.
 
@@ -236,11 +239,12 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
         in_pieces: what is summed comes in several pieces, ``reduction`` steps at most each, so that
             sums are kept between them.
         along_steps: the left operand's steps, not its rows, are next to each other.
+        whole_columns: one unit of work has all rows of its columns; only where ``blocked``.
     """
     by_steps = tiles.by_lane and along_steps and not blocked
     work = _Work(batch, rows, columns, reduction, packed, row_period, by_steps)
     if blocked:
-        return _blocked(tiles, work)
+        return _blocked(tiles, work, whole_columns=whole_columns)
     row_tile, vectors = _choose_tile(tiles, work)
     width = vectors * tiles.vector_lanes
     panels = columns // width
@@ -272,7 +276,7 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
     )
 
 
-def _blocked(tiles: TileParameters, work: _Work) -> Geometry:
+def _blocked(tiles: TileParameters, work: _Work, *, whole_columns: bool) -> Geometry:
     """Pieces of the reduction.
 
     A panel's piece stays in the nearest cache while all tiles of the unit pass; the unit's rows,
@@ -285,8 +289,12 @@ def _blocked(tiles: TileParameters, work: _Work) -> Geometry:
     panel_count = math.ceil(work.columns / width)
     groups = math.ceil(panel_count / max(1, tiles.left_bytes // (8 * steps * width)))
     blocks = math.ceil(work.rows / (tiles.left_bytes // (8 * steps)))
+    if whole_columns:
+        groups = max(groups, min(panel_count, _UNITS // 2 // work.batch))
     while (pieces > 1 and 4 * work.rows * work.columns > groups * blocks * tiles.left_bytes) or (
-        groups * blocks * work.batch < _UNITS // 2 and work.rows > 4 * blocks * row_tile
+        not whole_columns
+        and groups * blocks * work.batch < _UNITS // 2
+        and work.rows > 4 * blocks * row_tile
     ):
         if groups < panel_count and work.rows * blocks <= work.columns * groups:
             groups += 1  # rows are read again for it
@@ -294,7 +302,7 @@ def _blocked(tiles: TileParameters, work: _Work) -> Geometry:
             blocks += 1  # columns are
     group_panels = math.ceil(panel_count / groups)
     block_rows = math.ceil(work.rows / blocks)
-    return _geometry(
+    geometry = _geometry(
         tiles,
         work,
         (row_tile, vectors),
@@ -304,6 +312,7 @@ def _blocked(tiles: TileParameters, work: _Work) -> Geometry:
         chunk=steps if pieces > 1 else 0,
         columns_first=True,
     )
+    return replace(geometry, whole_columns=whole_columns)
 
 
 def _geometry(

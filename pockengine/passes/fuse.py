@@ -21,6 +21,8 @@ from pockengine.ir.ops import ALONE, Kind
 from pockengine.ir.verify import base_of
 from pockengine.passes.kernel_groups import (
     Group,
+    adds_up_columns,
+    adds_up_gradient,
     form,
     in_place,
     is_row_major,
@@ -50,9 +52,10 @@ def fuse(graph: Graph) -> Graph:
     become one group). One without such a producer waits and joins its first reader's group; a map
     joins a group that reads it. Values that only feed a column reduction, or only the weight side
     of a contraction, are computed inside it; column reductions of one value become one group; two
-    matmuls of which only the sum is read are summed up in one. An
-    update waits for every other reader of its target, and joins only those that read of it the
-    element that they are about to overwrite. Views have no group: they are ways to read.
+    matmuls of which only the sum is read are summed up in one; sums over the columns of a weight
+    gradient, or over those of the gradient that it reads, join its contraction. An update waits for
+    every other reader of its target, and joins only those that read of it the element that they are
+    about to overwrite. Views have no group: they are ways to read.
 
     Not fused: inverted indices, bit packing and concatenation stand alone; the backward pass does
     not join groups of the forward pass, for it would keep more than ``choose_saved`` chose; what
@@ -87,6 +90,8 @@ class _Builder:
             self.place(next(reversed(self.waiting)))
         for group in reversed(list(self.groups)):
             self._absorb(group)
+        for group in list(self.groups):
+            self._join_gradient(group)
 
     def _row_bound(self) -> set[Node]:
         """Nodes that row reductions read, directly or through elementwise ops of the same shape."""
@@ -227,6 +232,9 @@ class _Builder:
             self.groups.append(group)
         elif group.form == "map" and kind_of(node) is Kind.REDUCE:
             group.form, group.row_axes = "rows", row_axes(node)
+        elif group.form == "contract" and kind_of(node) is Kind.REDUCE:
+            group.columns = type_of(node).size
+            self.delayed.difference_update(taken)  # they are computed where the sums are
         group.nodes += taken
         for member in taken:
             self.group[member] = group
@@ -254,7 +262,7 @@ class _Builder:
         bases = {base_of(operand) for operand in node.all_input_nodes}
         groups = {self.group[base] for base in bases if base in self.group}
         if kind_of(node) is Kind.REDUCE and not is_row_reduction(node):
-            groups = self._companions(node)
+            groups = self._companions(node) | self._makers(node)
         found = [g for g in groups if self._accepts(g, node)]
         if node not in self.waiting:  # it still may wait for the rows that read it
             found = [g for g in found if not self._is_better_in_rows(g, node, bases)]
@@ -279,6 +287,12 @@ class _Builder:
             for r in rivals
             if r in self.group and kind_of(r) is Kind.REDUCE and same_columns(r, node)
         } - {self.group.get(operand) for operand in operands}
+
+    def _makers(self, node: Node) -> set[Group]:
+        """The groups of contractions that make some of what a column reduction reads."""
+        operands = {base_of(o) for n in self._taken(node) for o in n.all_input_nodes}
+        found = {self.group[operand] for operand in operands if operand in self.group}
+        return {group for group in found if group.form == "contract"}
 
     def _is_better_in_rows(self, group: Group, node: Node, bases: set[Node]) -> bool:
         """Whether a node would only be stored beside a contraction's result, for rows to read."""
@@ -327,13 +341,7 @@ class _Builder:
         later = {self.group[r] for r in readers} - {guest}
         for host in sorted(later, key=lambda g: g.index):
             if self._can_absorb(host, guest):
-                host.nodes = guest.nodes + host.nodes
-                self.group.update(dict.fromkeys(guest.nodes, host))
-                self.groups.remove(guest)
-                host.before.remove(guest)
-                for group in self.groups:
-                    if guest in group.before:
-                        group.before = (group.before - {guest}) | host.before | {host}
+                self._join(host, guest)
                 return
 
     def _can_absorb(self, host: Group, guest: Group) -> bool:
@@ -349,6 +357,60 @@ class _Builder:
             and self._is_small(guest.nodes + host.nodes)
         )
 
+    def _join_gradient(self, guest: Group) -> None:
+        """Let a weight gradient's contraction add up the columns of the gradient that it reads."""
+        if guest.form != "reduce":
+            return
+        sums = [n for n in guest.nodes if kind_of(n) is Kind.REDUCE]
+        readers = self.readers[base_of(source_of(sums[0]))]
+        for host in {self.group[r]: None for r in readers if kind_of(r) is Kind.CONTRACT}:
+            if self._adds_up(host, guest, sums) and self._can_join(host, guest):
+                self._join(host, guest)
+                host.columns = type_of(sums[0]).size
+                return
+
+    @staticmethod
+    def _adds_up(host: Group, guest: Group, sums: list[Node]) -> bool:
+        """Whether the guest is nothing but sums of the gradient, and what follows from them."""
+        contractions = [n for n in host.nodes if kind_of(n) is Kind.CONTRACT]
+        return (
+            host.form == "contract"
+            and len(contractions) == 1
+            and all(adds_up_gradient(node, contractions[0]) for node in sums)
+            and all(type_of(node).size == type_of(sums[0]).size for node in guest.nodes)
+        )
+
+    def _can_join(self, host: Group, guest: Group) -> bool:
+        """Whether two groups can be one: no third waits for one that the other waits for."""
+        first, second = (host, guest) if host in guest.before else (guest, host)
+        between = any(first in other.before for other in second.before)
+        inside = {*host.nodes, *guest.nodes}
+        reads = [
+            (o, n)
+            for one, other in ((host, guest), (guest, host))
+            for n in one.nodes
+            for o in n.all_input_nodes
+            if self.group.get(base_of(o)) is other
+        ]
+        columns = type_of(guest.nodes[-1]).size
+        return (
+            not between
+            and host.forward == guest.forward
+            and all(type_of(n).size == columns and in_place(o, n) for o, n in reads)
+            and self._reads_in_step([*inside])
+            and self._is_small([*inside])
+        )
+
+    def _join(self, host: Group, guest: Group) -> None:
+        """Make one group of two."""
+        host.nodes = guest.nodes + host.nodes
+        self.group.update(dict.fromkeys(guest.nodes, host))
+        self.groups.remove(guest)
+        host.before = (host.before | guest.before) - {host, guest}
+        for group in self.groups:
+            if group.before & {host, guest}:
+                group.before = (group.before - {guest}) | host.before | {host}
+
     # --- what a group accepts --------------------------------------------------------------------
 
     def _accepts(self, group: Group, node: Node) -> bool:
@@ -360,20 +422,41 @@ class _Builder:
             return self._accepts_rows(group, node)
         if kind_of(node) not in _POINTWISE and op_name(node) not in _CAN_WAIT:
             return False
+        return self._accepts_element(group, node)
+
+    def _accepts_element(self, group: Group, node: Node) -> bool:
+        """Whether a node is computed element by element along a group's loops."""
         if group.form == "reduce":
             return self._follows(group, node, type_of(group.nodes[-1]).shape)
+        if group.columns and group.columns == type_of(node).size:
+            return self._is_per_column(group, node)
         return self._is_per_row(group, node) or self._follows(group, node, group.shape)
 
     def _accepts_rows(self, group: Group, node: Node) -> bool:
         """Whether a row reduction fits a group's rows; column reductions come as companions."""
         if not is_row_reduction(node):
-            return group.form == "reduce"
+            return group.form == "reduce" or self._ends_in_columns(group, node)
         source = source_of(node)
         if group.form not in ("map", "rows"):
             return False
         if type_of(source).shape != group.shape or not is_row_major(group):
             return False
         return group.form == "map" or group.row_axes == row_axes(node)
+
+    def _ends_in_columns(self, group: Group, node: Node) -> bool:
+        """Whether a reduction adds up the columns of a contraction, or of what follows it."""
+        contractions = [n for n in group.nodes if kind_of(n) is Kind.CONTRACT]
+        if len(contractions) != 1 or not adds_up_columns(node, contractions[0]):
+            return False
+        *inner, _ = self._taken(node)
+        return all(self._follows(group, n, group.shape) for n in inner)
+
+    def _is_per_column(self, group: Group, node: Node) -> bool:
+        """Whether a node has one element a column, and all that it reads inside has so as well."""
+        inner = [o for o in node.all_input_nodes if self.group.get(base_of(o)) is group]
+        return kind_of(node) in _POINTWISE and all(
+            in_place(o, node) and type_of(base_of(o)).size == group.columns for o in inner
+        )
 
     def _is_per_row(self, group: Group, node: Node) -> bool:
         """Whether a node has one element a row, and all that it reads inside has so as well."""

@@ -11,6 +11,7 @@ from torch.fx import Graph, Node
 from pockengine.ir.access import access, storage_order
 from pockengine.ir.graph import calls, is_op, kind_of, op_name, type_of
 from pockengine.ir.ops import ALONE, Kind
+from pockengine.ir.types import DType
 from pockengine.ir.verify import base_of
 
 _VECTOR = 16  # a reshape may split the innermost axis only into rows of whole vectors
@@ -28,6 +29,7 @@ class Group:
         shape: extents of the iteration domain.
         row_axes: for rows, how many trailing axes a row has.
         before: groups that have to run earlier, transitively.
+        columns: for a contraction that adds up its columns, how many it has; 0: it does not.
     """
 
     index: int
@@ -37,6 +39,7 @@ class Group:
     row_axes: int = 0
     nodes: list[Node] = field(default_factory=list)
     before: set[Group] = field(default_factory=set)
+    columns: int = 0
 
     @property
     def row_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -89,6 +92,63 @@ def is_weight_side(reader: Node, node: Node) -> bool:
     operand = reader.args[1]
     assert isinstance(operand, Node)
     return base_of(operand) is node and access(operand) is not None
+
+
+def column_axis(contraction: Node) -> int | None:
+    """The axis of a weight gradient that its kernel's columns run along; None for all else."""
+    if op_name(contraction) == "conv2d_weight_grad" and not _is_depthwise(contraction):
+        return 0
+    if op_name(contraction) == "matmul" and type_of(contraction).order == (1, 0):
+        return 0  # the lowering exchanges the operands there
+    return None
+
+
+def adds_up_columns(reduction: Node, contraction: Node) -> bool:
+    """Whether a sum has one element a column of a weight gradient, of values of its shape."""
+    axis, found = column_axis(contraction), type_of(contraction)
+    source = source_of(reduction)
+    return (
+        axis is not None
+        and op_name(reduction) == "sum"
+        and _is_summed(contraction, axis)
+        and type_of(source).shape == found.shape
+        and storage_order(source) == storage_order(contraction)
+        and reduction.args[1] == tuple(a for a in range(len(found.shape)) if a != axis)
+    )
+
+
+def _is_summed(contraction: Node, axis: int) -> bool:
+    """Whether a contraction adds something up, for several rows."""
+    found = type_of(contraction)
+    operands = contraction.all_input_nodes
+    return (
+        found.dtype is DType.F32
+        and found.size > found.shape[axis]
+        and all(type_of(operand).size for operand in operands)
+    )
+
+
+def adds_up_gradient(reduction: Node, contraction: Node) -> bool:
+    """Whether a sum has one element a column of the gradient that a weight gradient reads."""
+    axis = column_axis(contraction)
+    if axis is None or op_name(reduction) != "sum" or not _is_summed(contraction, axis):
+        return False
+    source = source_of(reduction)
+    conv = op_name(contraction) == "conv2d_weight_grad"
+    gradient = contraction.args[1 if conv else 0]
+    assert isinstance(gradient, Node)
+    axes = reduction.args[1]
+    assert isinstance(axes, tuple)
+    kept = [a for a in range(len(type_of(source).shape)) if a not in axes]
+    shown, read = access(source), access(gradient)
+    if base_of(source) is not base_of(gradient) or len(kept) != 1 or not shown or not read:
+        return False
+    column = 1 if conv else 0
+    return (
+        type_of(source).size == type_of(gradient).size == type_of(base_of(source)).size
+        and type_of(source).shape[kept[0]] == type_of(gradient).shape[column]
+        and shown.strides[kept[0]] == read.strides[column]
+    )
 
 
 def source_of(reduction: Node) -> Node:

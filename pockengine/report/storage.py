@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,8 +102,10 @@ def _folders(root: Path, name: str) -> list[Path]:
 
 def _sizes(folder: Path) -> list[int]:
     sizes = []
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # deleted meanwhile
-            if path.is_file() and not path.is_symlink():
-                sizes.append(occupied(path.stat()))
+    for parent, _, names in os.walk(folder):  # which passes over a folder that is deleted meanwhile
+        for name in names:
+            with contextlib.suppress(OSError):  # deleted meanwhile
+                found = Path(parent, name).lstat()
+                if stat.S_ISREG(found.st_mode):
+                    sizes.append(occupied(found))
     return sizes
