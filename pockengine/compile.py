@@ -61,6 +61,7 @@ from pockengine.passes.prune_backward import prune_backward
 from pockengine.passes.read_average import read_average
 from pockengine.passes.simplify import simplify
 from pockengine.passes.slice_channels import slice_channels
+from pockengine.passes.slice_regions import slice_regions
 from pockengine.passes.split_concatenations import split_concatenations
 from pockengine.passes.track_average import track_average
 from pockengine.passes.update_writer import LEARNING_RATE
@@ -147,6 +148,8 @@ UPDATES: tuple[tuple[str, Pass], ...] = (
     ),
     ("track_average", lambda graph, context: track_average(graph, context.modes.ema)),
 )
+CACHE_BYTES = 2**20
+"""What values that kernels hand each other should fit into: half of a usual second-level cache."""
 PASSES: tuple[tuple[str, Pass], ...] = (
     *((name, _alone(rewrite)) for name, rewrite in SYMBOLIC),
     ("fold_constants", _fold_constants),
@@ -158,6 +161,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("copy_outputs", lambda graph, _: copy_outputs(graph)),
     ("choose_saved", lambda graph, context: choose_saved(graph, context.costs)),
     ("fuse", lambda graph, _: fuse(graph)),
+    ("slice_regions", lambda graph, _: slice_regions(graph, CACHE_BYTES)),
 )
 """What every entry point goes through; a step goes through ``GRADIENTS`` and ``UPDATES`` first."""
 

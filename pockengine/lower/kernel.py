@@ -23,6 +23,7 @@ from pockengine.ir.graph import (
     set_outputs,
     type_of,
 )
+from pockengine.ir.joined import parts_of
 from pockengine.ir.ops import ALONE, Kind
 from pockengine.ir.text import text
 from pockengine.ir.types import Role
@@ -57,11 +58,11 @@ class Kernel:
 
 
 def kernels(graph: Graph) -> list[Kernel]:
-    """The kernels of a fused graph, in its order."""
+    """The kernels of a fused graph, in its order; what is joined in place needs none."""
     members: dict[int, list[Node]] = {}
     for node in calls(graph):
         group = group_of(node)
-        if group is not None:
+        if group is not None and not parts_of(node):
             members.setdefault(group, []).append(node)
     yielded = {base_of(node) for node in outputs_of(graph).nodes}
     return [_extract(number, nodes, yielded) for number, nodes in members.items()]

@@ -15,6 +15,7 @@ from typing import Any
 from torch.fx import Graph, Node
 
 from pockengine.ir.graph import calls, group_of
+from pockengine.ir.joined import stored_parts
 from pockengine.lower.cache import KernelCache, Request, build_many, kernel_key, read_payload
 from pockengine.lower.in_place import in_place_pairs
 from pockengine.lower.kernel import Kernel
@@ -113,13 +114,13 @@ def object_bytes(path: Path) -> bytes:
 
 
 def works(graph: Graph, kernels: Sequence[Kernel]) -> list[Work]:
-    """The kernels of a fused graph as the planner sees them."""
+    """The kernels of a fused graph as the planner sees them, which read by part what is joined."""
     members: dict[int | None, list[Node]] = {}
     for node in calls(graph):
         members.setdefault(group_of(node), []).append(node)
     return [
         Work(
-            reads=kernel.reads,
+            reads=tuple(part for node in kernel.reads for part in stored_parts(node)),
             writes=kernel.writes,
             updates=kernel.updates,
             in_place=in_place_pairs(kernel, members[kernel.group]),

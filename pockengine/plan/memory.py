@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from torch.fx import Graph, Node
 
 from pockengine.errors import PlanError
-from pockengine.ir.graph import name_of, outputs_of, placeholders, role_of, scope_of, type_of
+from pockengine.ir.graph import calls, name_of, outputs_of, placeholders, role_of, scope_of, type_of
+from pockengine.ir.joined import parts_of, stored_parts
 from pockengine.ir.types import Region, Role, TensorType
 from pockengine.ir.verify import base_of
 from pockengine.passes.choose_saved import saved_values
 from pockengine.plan.check import check
 from pockengine.plan.model import Buffer
 from pockengine.plan.order import Task, lifetimes, order
-from pockengine.plan.ownership import Work, check_ownership
+from pockengine.plan.ownership import Work, check_joined, check_ownership
 from pockengine.plan.pack import pack
 
 ALIGNMENT = 64
@@ -66,7 +67,8 @@ class EntryPlan:
         order: its kernels in the order they run, as indices into the fused order.
         commit: the first step that updates a parameter or state; -1 if none does.
         values: its transient values, in the order they are made.
-        offsets: byte offset in the arena by node of the fused graph.
+        offsets: byte offset in the arena by node of the fused graph; what is joined in place has
+            one besides its parts'.
         arena_bytes: what it needs of the arena.
         lower_bound_bytes: the bytes live at its worst moment; no packing can need fewer.
         saved_bytes: of forward values that are kept for the backward pass.
@@ -185,7 +187,8 @@ def plan_entry(graph: Graph, works: Sequence[Work], alignment_bytes: int = ALIGN
     buffers = problem.buffers(alignment_bytes)
     packing = pack(buffers, alignment=alignment_bytes)
     check(buffers, packing.offsets, packing.peak)
-    offsets = {node: packing.offsets[problem.owner(node).name] for node in problem.values}
+    offsets = problem.offsets(packing.offsets)
+    check_joined(problem.joined, offsets)
     check_ownership([works[i] for i in ordered], problem.inputs, problem.yielded, offsets)
     commits = [step for step, index in enumerate(ordered) if works[index].updates]
     return EntryPlan(
@@ -207,7 +210,8 @@ class _Problem:
         self.values = [*self.inputs, *(node for work in works for node in work.writes)]
         found = outputs_of(graph)
         head = () if found.loss is None else (found.loss,)
-        self.yielded = tuple(dict.fromkeys(base_of(node) for node in (*head, *found.outputs)))
+        bases = dict.fromkeys(base_of(node) for node in (*head, *found.outputs))
+        self.yielded = tuple(part for base in bases for part in stored_parts(base))
         number = {node: index for index, node in enumerate(self.values)}
         self._sizes = [type_of(node).nbytes for node in self.values]
         after = _dependencies(works, base_of(found.loss) if found.loss is not None else None)
@@ -226,14 +230,30 @@ class _Problem:
         self._spans = lifetimes(self._tasks, self.order, count=len(self.values), outputs=outputs)
         self._number = number
         self._root = list(range(len(self.values)))
+        self._ahead = [0] * len(self.values)  # bytes of its root's buffer ahead of each value
+        self._whole_sizes = list(self._sizes)
+        joined = {node: parts_of(node) for node in calls(graph, "cat")}
+        self.joined = {node: parts for node, parts in joined.items() if parts}
+        self._parts = {part for parts in self.joined.values() for part in parts}
+        for node, parts in self.joined.items():
+            self._join(node, parts)
         for step, place in enumerate(self.order):
             self._share(works[self.sequence[place]], step)
+
+    def _join(self, node: Node, parts: Sequence[Node]) -> None:
+        """Let the parts of a value lie one after the other in one buffer, the first one's."""
+        first = self._number[parts[0]]
+        ahead = 0
+        for index in (self._number[part] for part in parts):
+            self._root[index], self._ahead[index] = first, ahead
+            ahead += self._sizes[index]
+        self._whole_sizes[first] = type_of(node).nbytes
 
     def _share(self, work: Work, step: int) -> None:
         """Let what a kernel writes take over the bytes of what it is the last to read."""
         taken: set[Node] = set()
         for read, write in work.in_place:
-            if read not in self._number or taken & {read, write}:
+            if read not in self._number or (taken | self._parts) & {read, write}:
                 continue
             source, target = self._number[read], self._number[write]
             dies = self._spans[source][1] == step + 1 and read not in self.yielded
@@ -253,15 +273,19 @@ class _Problem:
                 id=self.values[root].name,
                 lower=lower,
                 upper=upper,
-                size=self._sizes[root],
+                size=self._whole_sizes[root],
                 alignment=alignment_bytes,
             )
             for root, (lower, upper) in spans.items()
         ]
 
-    def owner(self, node: Node) -> Node:
-        """The value whose buffer a value lies in."""
-        return self.values[self._root[self._number[node]]]
+    def offsets(self, packed: Mapping[str, int]) -> dict[Node, int]:
+        """Where each value lies, and each that is joined in place, from where the buffers do."""
+        found = {
+            node: packed[self.values[root].name] + ahead
+            for node, root, ahead in zip(self.values, self._root, self._ahead, strict=True)
+        }
+        return found | {node: found[parts[0]] for node, parts in self.joined.items()}
 
     def told(self, node: Node, offset: int) -> Value:
         """A value for the report."""

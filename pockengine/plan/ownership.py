@@ -68,6 +68,26 @@ def check_ownership(
         memory.read(node)
 
 
+def check_joined(joined: Mapping[Node, Sequence[Node]], offsets: Mapping[Node, int]) -> None:
+    """Refuse a plan in which a value that is joined in place is not where its parts are.
+
+    Args:
+        joined: the parts of each, in their order.
+        offsets: byte offset in the arena by transient value.
+
+    Raises:
+        PlanError: a part does not begin where the last one ends, or they do not fill the whole.
+    """
+    for node, parts in joined.items():
+        end = offsets[node]
+        for part in parts:
+            if offsets[part] != end:
+                raise _wrong(part, f"it is not where {node.name}, of which it is a part, has it")
+            end += type_of(part).nbytes
+        if end - offsets[node] != type_of(node).nbytes:
+            raise _wrong(node, f"its parts are {end - offsets[node]} bytes")
+
+
 class _Memory:
     """Who owns which bytes."""
 

@@ -9,6 +9,9 @@ from pockengine.errors import PlanError
 from pockengine.ir.text import parse
 from pockengine.ir.types import Region
 from pockengine.ir.verify import base_of
+from pockengine.lower.kernel import kernels
+from pockengine.lower.program import works
+from pockengine.passes.fuse import fuse
 from pockengine.plan.memory import EntryPlan, plan_entry, plan_memory
 from pockengine.plan.ownership import Work
 
@@ -133,3 +136,35 @@ def test_cycle_is_refused() -> None:
     graph = parse(_STEP)
     with pytest.raises(PlanError, match="wait for each other"):
         plan_entry(graph, _works(graph, "h g n um v uw", "e", "loss"))
+
+
+_JOIN = """
+%x: f32[1x16] = input('x')
+%a: f32[1x16] = exp(%x)
+%b: f32[1x16] = neg(%a)
+{}
+%c: f32[2x16] = cat(({}), 0)
+return loss=None, outputs=(%c,), gradients={{}}, updates=()
+"""
+
+
+def test_concatenation_in_place() -> None:
+    """Parts are made where the whole lies, by two kernels and no third."""
+    graph = fuse(parse(_JOIN.format("%d: f32[1x16] = cumsum(%b, 1)", "%d, %b")))
+    found = kernels(graph)
+    plan = plan_entry(graph, works(graph, found))
+    offsets = {node.name: offset for node, offset in plan.offsets.items()}
+    assert [kernel.writes[0].name for kernel in found] == ["b", "d"]
+    assert (offsets["d"], offsets["b"]) == (offsets["c"], offsets["c"] + 64)
+    assert plan.arena_bytes == 192
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [("", "%b, %b"), ("%d: f32[1x16] = reshape(%b, (1, 16))", "%d, %a"), ("", "%x, %b")],
+    ids=["twice", "a view", "an input"],
+)
+def test_concatenation_by_copies(line: str, parts: str) -> None:
+    """What is no value of its own is copied."""
+    graph = fuse(parse(_JOIN.format(line, parts)))
+    assert any(kernel.writes[0].name == "c" for kernel in kernels(graph))

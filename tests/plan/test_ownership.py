@@ -6,7 +6,7 @@ import pytest
 
 from pockengine.errors import PlanError
 from pockengine.ir.text import parse
-from pockengine.plan.ownership import Work, check_ownership
+from pockengine.plan.ownership import Work, check_joined, check_ownership
 
 _GRAPH = parse("""
 %x: f32[16] = input('x')
@@ -67,3 +67,20 @@ def test_read_after_update() -> None:
     """A parameter is not read after its update."""
     with pytest.raises(PlanError, match="read after its update"):
         _check([_EXP, _NEG, _MUL, _UPDATE, _UPDATE])
+
+
+def test_joined_in_place() -> None:
+    """The parts of a value fill it, one after the other."""
+    graph = parse("""
+%x: f32[1x16] = input('x')
+%a: f32[1x16] = exp(%x)
+%b: f32[1x16] = neg(%x)
+%c: f32[2x16] = cat((%a, %b), 0)
+return loss=None, outputs=(%c,), gradients={}, updates=()
+""")
+    _, a, b, c = list(graph.nodes)[:4]
+    check_joined({c: (a, b)}, {a: 64, b: 128, c: 64})
+    with pytest.raises(PlanError, match="value b of 64 bytes: it is not where c, of which it is"):
+        check_joined({c: (a, b)}, {a: 64, b: 192, c: 64})
+    with pytest.raises(PlanError, match="value c of 128 bytes: its parts are 64 bytes"):
+        check_joined({c: (a,)}, {a: 64, c: 64})

@@ -1,0 +1,318 @@
+"""Which groups of a fused graph run slice by slice, and in how many slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import gcd, prod
+from typing import Any
+
+from torch.fx import Graph, Node
+
+from pockengine.ir.graph import (
+    calls,
+    group_of,
+    is_op,
+    kind_of,
+    op_name,
+    outputs_of,
+    role_of,
+    type_of,
+)
+from pockengine.ir.joined import PART_BYTES
+from pockengine.ir.ops import Kind
+from pockengine.ir.types import Region as Memory
+from pockengine.ir.verify import base_of
+
+_NOT_BY_ELEMENT = ("batch_norm", "batch_norm_input_grad", "uniform")
+"""Maps whose elements depend on more than the elements at their place."""
+
+_REDUCTIONS = ("sum", "amax", "amin", "prod")
+
+_LEAST_SHARE = 0.5
+"""Of the bytes that a region reads and makes: with less to itself, its slices gain little."""
+
+
+class Table:
+    """The groups of a fused graph: members, dependencies, stored values.
+
+    Attributes:
+        members: the nodes of each group, in order.
+        before: per group, the groups that it waits for, directly or not, as bits.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        numbers: dict[int, int] = {}
+        self.members: list[list[Node]] = []
+        self.group: dict[Node, int] = {}
+        for node in calls(graph):
+            number = group_of(node)
+            if number is not None:
+                if numbers.setdefault(number, len(numbers)) == len(self.members):
+                    self.members.append([])
+                self.members[numbers[number]].append(node)
+                self.group[node] = numbers[number]
+        self.yielded = {base_of(node) for node in outputs_of(graph).nodes}
+        self.readers: dict[Node, set[int]] = {}
+        self._direct = [self._operands(nodes) for nodes in self.members]
+        self.before = [0] * len(self.members)
+        for number in range(len(self.members)):  # ``fuse`` orders groups by what they read
+            for other in self._direct[number]:
+                self.before[number] |= self.before[other] | (1 << other)
+
+    def _operands(self, nodes: Sequence[Node]) -> set[int]:
+        number = self.group[nodes[0]]
+        found = set()
+        for node in nodes:
+            for operand in node.all_input_nodes:
+                base = base_of(operand)
+                self.readers.setdefault(base, set()).add(number)
+                if base in self.group:
+                    found.add(self.group[base])
+        return found - {number}
+
+    def needs(self, groups: Iterable[int]) -> list[int]:
+        """The groups that some groups read directly, but for themselves."""
+        inside = set(groups)
+        return sorted({other for g in inside for other in self._direct[g]} - inside)
+
+    def is_convex(self, groups: Iterable[int]) -> bool:
+        """Whether no other group waits for one of these while one of these waits for it."""
+        inside = sum(1 << group for group in groups)
+        ahead = 0
+        for group in groups:
+            ahead |= self.before[group]
+        return not any(
+            self.before[other] & inside
+            for other in range(len(self.before))
+            if _bit(ahead & ~inside, other)
+        )
+
+    def contract(self, groups: Iterable[int]) -> None:
+        """Let all of these be waited for where one is, and wait for what any of them does."""
+        inside = sum(1 << group for group in groups)
+        ahead = inside
+        for group in groups:
+            ahead |= self.before[group]
+        for other, before in enumerate(self.before):
+            if before & inside or _bit(inside, other):
+                self.before[other] |= ahead
+
+
+def _bit(bits: int, place: int) -> int:
+    return bits >> place & 1
+
+
+@dataclass(slots=True, eq=False)
+class Region:
+    """Groups that run together for one slice after the other.
+
+    Args:
+        table: of the graph.
+        groups: in order.
+        parts: the number of slices.
+        outputs: what they make and others read.
+    """
+
+    table: Table
+    groups: tuple[int, ...]
+    parts: int = 0
+    outputs: tuple[Node, ...] = ()
+
+
+def regions(graph: Graph, cache_bytes: int) -> list[Region]:
+    """The regions of a fused graph that are worth it, with their slices."""
+    if not any(_is_large_product(node, cache_bytes) for node in calls(graph, "matmul")):
+        return []
+    table = Table(graph)
+    found = []
+    for groups in _Grower(table, cache_bytes).grown():
+        region = _Candidate(table, groups).region(cache_bytes)
+        if region is not None and table.is_convex(groups):
+            table.contract(groups)
+            found.append(region)
+    return found
+
+
+def _is_large_product(node: Node, cache_bytes: int) -> bool:
+    values = (node, *node.all_input_nodes)
+    return len(type_of(node).shape) > 2 and any(type_of(v).nbytes > cache_bytes for v in values)
+
+
+class _Grower:
+    """Joins groups that hand each other values larger than the cache."""
+
+    def __init__(self, table: Table, cache_bytes: int) -> None:
+        self._table = table
+        self._home: dict[int, frozenset[int]] = {}
+        for number, nodes in enumerate(table.members):
+            if all(map(is_sliceable, nodes)):
+                self._home[number] = frozenset({number})
+        for number in list(self._home):
+            for base in self._large(number, cache_bytes):
+                self._try(number, table.group[base])
+
+    def _large(self, number: int, cache_bytes: int) -> list[Node]:
+        bases = {base_of(o): None for n in self._table.members[number] for o in n.all_input_nodes}
+        return [
+            base
+            for base in bases
+            if self._table.group.get(base, number) != number and type_of(base).nbytes > cache_bytes
+        ]
+
+    def _try(self, number: int, other: int) -> None:
+        if other not in self._home or self._home[other] is self._home[number]:
+            return
+        both = self._home[number] | self._home[other]
+        candidate = _Candidate(self._table, tuple(sorted(both)))
+        if candidate.extent > 1 and self._table.is_convex(both):
+            self._home.update(dict.fromkeys(both, both))
+
+    def grown(self) -> list[tuple[int, ...]]:
+        """The sets of more than one group, in order."""
+        found = dict.fromkeys(self._home.values())
+        return [tuple(sorted(groups)) for groups in found if len(groups) > 1]
+
+
+class _Candidate:
+    """Groups that may become a region."""
+
+    def __init__(self, table: Table, groups: tuple[int, ...]) -> None:
+        self._table = table
+        self._groups = groups
+        self._inside = set(groups)
+        self._nodes = [node for group in groups for node in table.members[group]]
+
+    @cached_property
+    def extent(self) -> int:
+        """What the number of slices divides; 1 if a slice reads all of what is made inside."""
+        found = 0
+        inside = set(self._nodes)
+        for node in self._nodes:
+            found = gcd(found, leading_extent(node))
+            for operand in node.all_input_nodes:
+                if base_of(operand) in inside:
+                    if not is_along(node, operand):
+                        return 1
+                    extents = chain_extents(operand)
+                    found = gcd(found, *extents) if extents else 1
+        return found
+
+    def region(self, cache_bytes: int) -> Region | None:
+        """The region, if it has products and keeps much to itself."""
+        stored = [node for node in self._nodes if self._is_stored(node)]
+        outputs = tuple(node for node in stored if self._is_read_outside(node))
+        own = sum(type_of(node).nbytes for node in stored) - sum(type_of(n).nbytes for n in outputs)
+        beside = sum(type_of(node).nbytes for node in (*outputs, *self._inputs()))
+        products = any(kind_of(node) is Kind.CONTRACT for node in self._nodes)
+        if not products or own <= cache_bytes or own < _LEAST_SHARE * beside:
+            return None
+        parts = self._parts(own, cache_bytes, outputs)
+        return Region(self._table, self._groups, parts, outputs) if parts > 1 else None
+
+    def _parts(self, own: int, cache_bytes: int, outputs: Sequence[Node]) -> int:
+        """The least number of slices that fit the cache, else the most that there can be."""
+        extent = self.extent
+        possible = [
+            n
+            for n in range(1, extent + 1)
+            if extent % n == 0 and all(type_of(o).nbytes % (n * PART_BYTES) == 0 for o in outputs)
+        ]
+        fitting = [n for n in possible if own <= n * cache_bytes]
+        return fitting[0] if fitting else possible[-1] if possible else 0
+
+    def _readers(self, node: Node) -> set[int]:
+        return self._table.readers.get(node, set())
+
+    def _is_read_outside(self, node: Node) -> bool:
+        return node in self._table.yielded or bool(self._readers(node) - self._inside)
+
+    def _is_stored(self, node: Node) -> bool:
+        return bool(node in self._table.yielded or self._readers(node) - {self._table.group[node]})
+
+    def _inputs(self) -> list[Node]:
+        """The transient values that come from elsewhere."""
+        inside = set(self._nodes)
+        bases = {base_of(o): None for node in self._nodes for o in node.all_input_nodes}
+        return [b for b in bases if b not in inside and _is_transient(b)]
+
+
+def _is_transient(base: Node) -> bool:
+    role = role_of(base)
+    return role is None or role.region is Memory.ARENA
+
+
+def is_sliceable(node: Node) -> bool:
+    """Whether each index of a value's leading axis is computed from that index alone."""
+    kind = type_of(node)
+    axis = leading(node)
+    if axis is None or prod(kind.shape) == 0:
+        return False
+    stored = [a for a in kind.order or range(len(kind.shape)) if kind.shape[a] > 1]
+    return stored[0] == axis and _is_parallel(node, axis)
+
+
+def leading(node: Node) -> int | None:
+    """The first axis of more than one index."""
+    return next((axis for axis, extent in enumerate(type_of(node).shape) if extent > 1), None)
+
+
+def leading_extent(node: Node) -> int:
+    """The extent of the leading axis; 1 if there is none."""
+    return next((extent for extent in type_of(node).shape if extent > 1), 1)
+
+
+def _is_parallel(node: Node, axis: int) -> bool:
+    if kind_of(node) is Kind.REDUCE:
+        axes: Any = node.args[1]
+        source: Any = node.args[0]
+        return op_name(node) in _REDUCTIONS and leading(source) not in axes
+    if is_op(node, "iota"):
+        return axis != node.args[1]
+    if is_op(node, "matmul"):
+        return axis < len(type_of(node).shape) - 2
+    return kind_of(node) is Kind.MAP and op_name(node) not in _NOT_BY_ELEMENT
+
+
+def is_along(node: Node, operand: Node) -> bool:
+    """Whether a sliceable node reads, for a slice, the same slice of an operand, not all of it."""
+    if kind_of(node) is Kind.REDUCE:
+        return True
+    shape, own = type_of(operand).shape, type_of(node).shape
+    axis = leading(node)
+    assert axis is not None
+    return (
+        len(own) - len(shape) <= axis
+        and leading_extent(operand) == own[axis]
+        and (leading(operand) == axis - len(own) + len(shape))
+    )
+
+
+def chain_extents(view: Node) -> list[int] | None:
+    """Extents of the leading axis from a view to its base; None if the axis does not stay that."""
+    found = [leading_extent(view)]
+    while kind_of(view) is Kind.VIEW:
+        source = view.args[0]
+        assert isinstance(source, Node)
+        if not keeps_leading(view, source):
+            return None
+        found.append(leading_extent(source))
+        view = source
+    return found
+
+
+def keeps_leading(view: Node, source: Node) -> bool:
+    """Whether equal slices of a view and of what it shows have the same elements."""
+    axis, shown = leading(view), leading(source)
+    if axis is None or shown is None:
+        return False
+    args: Any = view.args
+    rank, rank_shown = len(type_of(view).shape), len(type_of(source).shape)
+    rules: dict[str, Callable[[], Any]] = {
+        "reshape": lambda: gcd(leading_extent(view), leading_extent(source)) > 1,
+        "permute": lambda: args[1][axis] == shown,
+        "expand": lambda: axis - rank == shown - rank_shown,
+        "slice": lambda: axis == shown and args[1] != axis,
+    }
+    return bool(rules[op_name(view)]())
