@@ -19,6 +19,8 @@ _TILE_CYCLES = 8.0
 _LINE_CYCLES = 0.25  # to load a cache line from the second-level cache, beside the work
 LINE = 16  # elements of a cache line
 _UNITS = 8  # of work, at least, where the rows suffice
+_COPIED_COLUMNS = 128  # that make a copy of the rows cheap beside the products
+_TAP_COLUMNS = 32  # where the rows are read as they lie
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +292,7 @@ def _blocked(tiles: TileParameters, work: _Work, *, whole_columns: bool) -> Geom
     groups = math.ceil(panel_count / max(1, tiles.left_bytes // (8 * steps * width)))
     blocks = math.ceil(work.rows / (tiles.left_bytes // (8 * steps)))
     if whole_columns:
-        groups = max(groups, min(panel_count, _UNITS // 2 // work.batch))
+        groups = max(groups, min(panel_count, _column_groups(work)))
     while (pieces > 1 and 4 * work.rows * work.columns > groups * blocks * tiles.left_bytes) or (
         not whole_columns
         and groups * blocks * work.batch < _UNITS // 2
@@ -313,6 +315,13 @@ def _blocked(tiles: TileParameters, work: _Work, *, whole_columns: bool) -> Geom
         columns_first=True,
     )
     return replace(geometry, whole_columns=whole_columns)
+
+
+def _column_groups(work: _Work) -> int:
+    """Units that whole columns are dealt out to: few enough that copying rows for each is cheap."""
+    least = _TAP_COLUMNS if work.row_period else _COPIED_COLUMNS
+    most = min(_UNITS // 2 // work.batch, work.columns // least)
+    return 1 << max(0, most.bit_length() - 1)
 
 
 def _geometry(
