@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pockengine.lower.nest import (
+    Buffer,
     Expr,
     Stmt,
     aligned,
@@ -24,6 +25,8 @@ from pockengine.lower.nest import (
 from pockengine.lower.pack import Steps
 from pockengine.lower.summed import ColumnSums
 from pockengine.lower.tiles import Geometry
+
+_CHAINS = 4  # sums that do not wait for each other, of which each has a quarter of the terms
 
 
 class AddedColumns:
@@ -91,7 +94,7 @@ class AddedColumns:
         starts: Sequence[int],
         panel: Sequence[int],
         steps: Steps,
-        value: Callable[[Expr, int, int], Expr],
+        value: Callable[[Sequence[Expr], Expr, int, int], Expr],
     ) -> Stmt:
         """The right operand's sum, grown by a piece of the reduction.
 
@@ -100,27 +103,31 @@ class AddedColumns:
             starts: first column of each of the panel's vectors.
             panel: their lanes.
             steps: the piece.
-            value: (step, start, lanes) -> vector of the operand.
+            value: (reduction variables, number of the step, start, lanes) -> the operand's vector.
         """
-        sums = [local(f"right_sum{i}", 1, lanes) for i, lanes in enumerate(panel)]
+        sums = [local(f"right_sum{i}", _CHAINS, lanes) for i, lanes in enumerate(panel)]
         vectors = list(zip(sums, starts, panel, strict=True))
 
-        def step(number: Expr) -> Stmt:
+        def some(taken: Sequence[tuple[tuple[Expr, ...], Expr]]) -> Stmt:
             return block(
                 *(
-                    store(part, const(0), load(part, const(0)) + value(number, start, lanes))
+                    store(
+                        part,
+                        const(chain),
+                        load(part, const(chain)) + value(k, number, start, lanes),
+                    )
+                    for chain, (k, number) in enumerate(taken)
                     for part, start, lanes in vectors
                 )
             )
 
+        cells = [(part, chain, lanes) for part, _, lanes in vectors for chain in range(_CHAINS)]
         return block(
             *map(allocate, sums),
-            *(store(part, const(0), zeros(lanes)) for part, _, lanes in vectors),
-            steps.loops(lambda _, number: step(number)),
+            *(store(part, const(chain), zeros(lanes)) for part, chain, lanes in cells),
+            steps.unrolled(_CHAINS, some),
             *(
-                self._join(
-                    self._place(self.columns.terms, position, start), load(part, const(0)), lanes
-                )
+                self._join(self._place(self.columns.terms, position, start), _all(part), lanes)
                 for part, start, lanes in vectors
             ),
         )
@@ -131,3 +138,11 @@ class AddedColumns:
     def _place(self, number: int, position: Expr, start: int) -> Expr:
         first = const(number * self.group_columns + start)
         return position * const(self.panel_columns) + first
+
+
+def _all(part: Buffer) -> Expr:
+    """The sum of all chains."""
+    chains = [load(part, const(chain)) for chain in range(_CHAINS)]
+    while len(chains) > 1:
+        chains = [a + b for a, b in zip(chains[::2], chains[1::2], strict=True)]
+    return chains[0]

@@ -287,10 +287,8 @@ class _Unit:
 
     def _multiply(self, panel: _Panel, steps: Steps) -> Stmt:
         """All register tiles of the block for one panel and one piece of the reduction."""
-        tiles = self._tiles(panel, steps)
-        if self.term.right.direct:
-            return tiles
-        return block(self._pack(panel, steps), *self._add_right(panel, steps), tiles)
+        packs = [] if self.term.right.direct else [self._pack(panel, steps)]
+        return block(*packs, *self._add_right(panel, steps), self._tiles(panel, steps))
 
     def _multiply_group(self, steps: Steps) -> list[Stmt]:
         """All panels of the group, packed at once.
@@ -517,18 +515,15 @@ class _Unit:
         )
 
     def _add_right(self, panel: _Panel, steps: Steps) -> list[Stmt]:
-        """A packed panel's piece of the right operand, added up once for all row blocks."""
+        """A panel's piece of the right operand, added up once for all row blocks."""
         if self.added is None or not self.added.columns.of_right:
             return []
-        width = const(sum(panel.lanes))
         added = self.added.right(
             panel.position,
             panel.starts,
             panel.lanes,
-            steps.flat(),
-            lambda step, start, lanes: load(
-                self.packed, self._packed_at(panel) + step * width + const(start), lanes
-            ),
+            steps if self.term.right.direct else steps.flat(),
+            lambda k, step, start, lanes: self._vector(panel, tuple(k), step, start, lanes),
         )
         if self.geometry.row_blocks == 1:
             return [added]

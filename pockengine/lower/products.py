@@ -135,10 +135,8 @@ def is_blocked(product: Product, tiles: TileParameters) -> bool:
 
     Where the left operand's rows are next to each other and its steps far apart, as in a weight
     gradient, and where the steps are very many; where elements are taken by lane, all that can be
-    copied for it. Always where columns are added up.
+    copied for it.
     """
-    if product.adds_columns:
-        return True
     if tiles.choice is not None:
         return tiles.choice.blocked
     steps = prod(product.reduction)

@@ -130,7 +130,7 @@ class Contraction:
             columns=self.columns,
             reduction=max(math.prod(term.reduction) for term in self.terms),
             packed=not all(term.right.direct for term in self.terms),
-            blocked=self.left.packed or self.column_sums is not None,
+            blocked=self.left.packed,
             row_period=self.row_period,
             in_pieces=bool(self.also),
             along_steps=self.left.along_steps,

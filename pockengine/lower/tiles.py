@@ -241,7 +241,7 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
         in_pieces: what is summed comes in several pieces, ``reduction`` steps at most each, so that
             sums are kept between them.
         along_steps: the left operand's steps, not its rows, are next to each other.
-        whole_columns: one unit of work has all rows of its columns; only where ``blocked``.
+        whole_columns: one unit of work has all rows of its columns.
     """
     by_steps = tiles.by_lane and along_steps and not blocked
     work = _Work(batch, rows, columns, reduction, packed, row_period, by_steps)
@@ -260,13 +260,15 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
         chunk = reduction
     if chunk:
         packed_panels = 1
+    elif whole_columns:
+        block_rows = rows
     group_panels = packed_panels
     if chunk and packed:
         block_rows = min(block_rows, tiles.scratch_bytes // (4 * panel_columns) - row_tile)
     elif chunk:
         most = min(96, tiles.scratch_bytes // (4 * (block_rows + row_tile)))
         group_panels = max(1, most // panel_columns)
-    return _geometry(
+    geometry = _geometry(
         tiles,
         work,
         (row_tile, vectors),
@@ -276,6 +278,7 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
         chunk=chunk,
         columns_first=rows > columns or reduction * columns <= tiles.scratch_bytes,
     )
+    return replace(geometry, whole_columns=whole_columns)
 
 
 def _blocked(tiles: TileParameters, work: _Work, *, whole_columns: bool) -> Geometry:

@@ -85,6 +85,7 @@ CASES = {
     "few columns": _convolution(1, 40, 3, 7),
     "linear": _linear(58, 45, 100),
     "one panel": _linear(300, 61, 16),
+    "in pieces": _linear(300, 61, 100),
 }
 
 
@@ -109,7 +110,7 @@ def test_one_kernel_computes_all(
 
 def test_units_are_columns() -> None:
     """The small tiles above really cut the rows into blocks and the reduction into pieces."""
-    graph = parse(CASES["one panel"])
+    graph = parse(CASES["in pieces"])
     ((name, terms),) = by_signature(graph).items()
     assert name.endswith("columns added up")
     cut = geometry(graph, terms, SMALL)
