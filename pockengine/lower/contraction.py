@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from tvm import sym, tirx
 
@@ -37,18 +36,18 @@ from pockengine.lower.nest import (
     when,
     zeros,
 )
-from pockengine.lower.pack import Steps, copy_columns, pack_along_columns, pack_along_reduction
+from pockengine.lower.operand_copies import LEFT_PADDING, OperandCopies
+from pockengine.lower.pack import Steps
 from pockengine.lower.summed import Contraction
-from pockengine.lower.tiles import LINE, Geometry, vector_pieces
-
-_LEFT_PADDING = 2  # steps, so that the packed tiles of rows do not all meet the same cache sets
+from pockengine.lower.tiles import LINE, Geometry
+from pockengine.lower.unit_loops import Panel, steps_at_once
 
 
 def contraction(work: Contraction, geometry: Geometry, begin: Expr, end: Expr) -> Stmt:
     """Units ``begin .. end`` of ``geometry.extent``; any split of the range gives the same bits."""
     rows, declare_rows = aligned(
         "rows",
-        (_steps_at_once(work, geometry) + _LEFT_PADDING) * geometry.block_rows,
+        (steps_at_once(work, geometry) + LEFT_PADDING) * geometry.block_rows,
         max((*geometry.panel, *geometry.tail)),
     )
     units = serial(
@@ -57,57 +56,17 @@ def contraction(work: Contraction, geometry: Geometry, begin: Expr, end: Expr) -
     return block(*declare_rows, units) if work.left.packed else units
 
 
-def _steps_at_once(work: Contraction, geometry: Geometry) -> int:
-    """Reduction steps of a piece, which are copied together."""
-    return geometry.chunk or math.prod(work.reduction)
-
-
-@dataclass(frozen=True, slots=True)
-class _Panel:
-    """Neighbouring columns: the first, the vectors' lanes, the position within the unit."""
-
-    column: Expr
-    lanes: tuple[int, ...]
-    position: Expr
-
-    @property
-    def starts(self) -> list[int]:
-        return [sum(self.lanes[:i]) for i in range(len(self.lanes))]
-
-
-class _Unit:
+class _Unit(OperandCopies):
     """Emission of one unit: a row block by a group of panels."""
 
     def __init__(
         self, work: Contraction, geometry: Geometry, unit: Expr, begin: Expr, left_rows: Buffer
     ) -> None:
-        self.work = self.term = work
-        self.unit, self.begin, self.left_rows = unit, begin, left_rows
-        self.geometry = geometry
+        super().__init__(work, geometry, unit, begin, left_rows)
         self.analyzer = sym.Analyzer()
-        rest, self.block, self.group = unit, const(0), const(0)
-        order = ("group", "block") if geometry.columns_first else ("block", "group")
-        for name in ("group",) if geometry.whole_columns else order:
-            count = geometry.groups if name == "group" else geometry.row_blocks
-            if count > 1:
-                setattr(self, name, tirx.truncmod(rest, const(count)))
-                rest = tirx.truncdiv(rest, const(count))
-        self.batch = rest if work.batch > 1 else const(0)
-        self.prologue: list[Stmt] = []
-        self.batch, self.block, self.group = (
-            self._let(name, value)
-            for name, value in (("b", self.batch), ("block", self.block), ("group", self.group))
-        )
-        columns = geometry.panel_columns
-        self.steps = _steps_at_once(work, geometry)
         self.sums, self.new_sums = self._scratch(
-            "sums", geometry.group_panels * geometry.block_rows * columns
+            "sums", geometry.group_panels * geometry.block_rows * geometry.panel_columns
         )
-        self.panel_elements = self.steps * columns
-        self.packed, self.new_packed = self._scratch(
-            "packed", geometry.packed_panels * self.panel_elements
-        )
-        self.first_row = self.block * const(geometry.block_tiles * geometry.row_tile)
         self.added = AddedColumns(work.column_sums, geometry) if work.column_sums else None
 
     def emit(self) -> Stmt:
@@ -128,8 +87,7 @@ class _Unit:
 
     def _next_block(self, number: Expr) -> Stmt:
         """The rows of one block, of a unit that has several."""
-        self.block = number
-        self.first_row = number * const(self.geometry.block_tiles * self.geometry.row_tile)
+        self._enter(number)
         return block(*self._block_of_rows())
 
     def _block_of_rows(self) -> list[Stmt]:
@@ -160,132 +118,7 @@ class _Unit:
             return self._multiply_group(steps)
         return self._panels(lambda panel: self._multiply(panel, steps))
 
-    def _scratch(self, name: str, elements: int) -> tuple[Buffer, list[Stmt]]:
-        return aligned(name, elements, max((*self.geometry.panel, *self.geometry.tail)))
-
-    def _if_new_rows(self, body: Stmt) -> Stmt:
-        """``body`` unless the unit before had the same rows."""
-        several = self.geometry.whole_columns and self.geometry.row_blocks > 1
-        if several or not self.geometry.columns_first or self.geometry.groups == 1:
-            return body
-        first = tirx.Or(tirx.EQ(self.unit, self.begin), tirx.EQ(self.group, const(0)))
-        return when(first, body)
-
-    def _pack_left(self, steps: Steps) -> Stmt:
-        """The unit's rows of the left operand, copied to [register tile][step][row].
-
-        Step by step, as whole lines are read then; rows that lie along the steps are transposed.
-        """
-        if self.work.left.along_steps:
-            return self._rows(lambda row, height: self._pack_left_tile(steps, row, height))
-        return steps.loops(
-            lambda k, step: self._rows(lambda row, height: self._copy_rows(row, height, k, step))
-        )
-
-    def _copy_rows(self, row: Expr, height: int, k: tuple[Expr, ...], step: Expr) -> Stmt:
-        """One step of a tile's rows."""
-        left, at, copies = self.work.left, 0, []
-        origin = left.base(self.batch, row) + left.offset(k)
-        goal = self._left_tile(row) + step * const(height)
-        for lanes in vector_pieces(height, LINE):
-            value = load(left.buffer, origin + const(at), lanes)
-            copies.append(store(self.left_rows, goal + const(at), value, lanes))
-            at += lanes
-        return block(*copies)
-
-    def _pack_left_tile(self, steps: Steps, row: Expr, height: int) -> Stmt:
-        """A register tile's rows, which lie along the steps, transposed in registers."""
-        left = self.work.left
-        return pack_along_reduction(
-            self.left_rows,
-            self._left_tile(row),
-            vector_pieces(height, self.geometry.left_lanes),
-            steps,
-            lambda k, at, lanes: load(
-                left.buffer, left.base(self.batch, row + at) + left.offset(k), lanes
-            ),
-        )
-
-    def _left_tile(self, row: Expr) -> Expr:
-        """Where the packed rows of the register tile that begins at ``row`` lie."""
-        return (row - self.first_row) * const(self.steps + _LEFT_PADDING)
-
-    def _let(self, name: str, value: Expr) -> Expr:
-        if isinstance(value, tirx.IntImm):
-            return value
-        variable, statement = bound(name, value)
-        self.prologue.append(statement)
-        return variable
-
-    def _panels(self, body: Callable[[_Panel], Stmt]) -> list[Stmt]:
-        """``body`` for each panel of the group: a loop over full ones, then the narrow one."""
-        geometry, statements = self.geometry, []
-        width, per_group = sum(geometry.panel), geometry.group_panels
-        first = self.group * const(per_group)
-        if geometry.panels:
-            count: int | Expr = per_group
-            if geometry.panels % per_group or geometry.groups * per_group != geometry.panels:
-                count = tirx.max(
-                    tirx.min(const(geometry.panels) - first, const(per_group)), const(0)
-                )
-            statements.append(
-                serial(
-                    "panel",
-                    count,
-                    lambda p: body(_Panel((first + p) * const(width), geometry.panel, p)),
-                )
-            )
-        if geometry.tail:
-            position = const(geometry.panels - (geometry.groups - 1) * per_group)
-            narrow = body(_Panel(const(geometry.panels * width), geometry.tail, position))
-            statements.append(self._if_last(self.group, geometry.groups, narrow))
-        return statements
-
-    def _rows(self, body: Callable[[Expr, int], Stmt]) -> Stmt:
-        """``body(first row, rows)`` for each register tile of the block."""
-        geometry, height = self.geometry, self.geometry.row_tile
-        statements = []
-        if geometry.row_tiles:
-            first = self.block * const(geometry.block_tiles)
-            count: int | Expr = geometry.block_tiles
-            if geometry.row_tiles % geometry.block_tiles:
-                count = tirx.min(const(geometry.row_tiles) - first, const(geometry.block_tiles))
-            statements.append(
-                serial("tile", count, lambda tile: body(tile * const(height), height), first)
-            )
-        if geometry.row_tail:
-            rest = body(const(geometry.row_tiles * height), geometry.row_tail)
-            statements.append(self._if_last(self.block, geometry.row_blocks, rest))
-        return block(*statements)
-
-    @staticmethod
-    def _if_last(index: Expr, count: int, body: Stmt) -> Stmt:
-        return body if count == 1 else when(tirx.EQ(index, const(count - 1)), body)
-
-    def _chunks(self, body: Callable[[Steps], Stmt]) -> Stmt:
-        """Loops over the pieces of the reduction that are handled at once."""
-        extents = self.term.reduction
-        level, inner = len(extents) - 1, 1
-        while level and inner * extents[level] <= self.geometry.chunk:
-            inner *= extents[level]
-            level -= 1
-        length = max(1, min(extents[level], self.geometry.chunk // inner))
-
-        def piece(outer: tuple[Expr, ...], number: Expr) -> Stmt:
-            start = number * const(length)
-            count: int | Expr = length
-            if extents[level] % length:
-                count = tirx.min(const(extents[level]) - start, const(length))
-            return body(Steps(outer, start, (count, *extents[level + 1 :])))
-
-        def nest(outer: tuple[Expr, ...]) -> Stmt:
-            if len(outer) == level:
-                return serial("chunk", -(-extents[level] // length), lambda c: piece(outer, c))
-            return serial("k", extents[len(outer)], lambda k: nest((*outer, k)))
-
-        return nest(())
-
-    def _multiply(self, panel: _Panel, steps: Steps) -> Stmt:
+    def _multiply(self, panel: Panel, steps: Steps) -> Stmt:
         """All register tiles of the block for one panel and one piece of the reduction."""
         packs = [] if self.term.right.direct else [self._pack(panel, steps)]
         return block(*packs, *self._add_right(panel, steps), self._tiles(panel, steps))
@@ -307,46 +140,10 @@ class _Unit:
 
         return [*packs, self._rows(tiles)]
 
-    def _tiles(self, panel: _Panel, steps: Steps) -> Stmt:
+    def _tiles(self, panel: Panel, steps: Steps) -> Stmt:
         return self._rows(lambda row, height: self._tile(panel, steps, row, height))
 
-    def _pack_group(self, steps: Steps) -> Stmt:
-        """The copies of all panels; step by step, as whole lines are read then."""
-        if self.term.right.along_reduction:
-            return block(*self._panels(lambda panel: self._pack(panel, steps)))
-        return steps.loops(
-            lambda k, step: block(
-                *self._panels(
-                    lambda panel: copy_columns(
-                        self.packed,
-                        self._packed_at(panel) + step * const(sum(panel.lanes)),
-                        panel.lanes,
-                        lambda at, lanes: self._right(panel, k, at, lanes),
-                    )
-                )
-            )
-        )
-
-    def _pack(self, panel: _Panel, steps: Steps) -> Stmt:
-        """The copy of a panel's piece of the right operand."""
-        pack = pack_along_reduction if self.term.right.along_reduction else pack_along_columns
-        return pack(
-            self.packed,
-            self._packed_at(panel),
-            panel.lanes,
-            steps,
-            lambda k, column, lanes: self._right(panel, k, column, lanes),
-        )
-
-    def _right(self, panel: _Panel, k: Sequence[Expr], column: Expr, lanes: int) -> Expr:
-        return self.term.right.value(self.batch, k, panel.column + column, lanes)
-
-    def _packed_at(self, panel: _Panel) -> Expr:
-        if self.geometry.packed_panels == 1:
-            return const(0)
-        return panel.position * const(self.panel_elements)
-
-    def _tile(self, panel: _Panel, steps: Steps, row: Expr, height: int) -> Stmt:
+    def _tile(self, panel: Panel, steps: Steps, row: Expr, height: int) -> Stmt:
         """One register tile: start, accumulate, finish."""
         sums = [local(f"acc{i}", height, lanes) for i, lanes in enumerate(panel.lanes)]
         prologue, bases = self._bases(row, height)
@@ -400,7 +197,7 @@ class _Unit:
             return lambda k: [prefetch(left.buffer, first + left.offset(k))]
         return lambda _: []
 
-    def _ahead(self, panel: _Panel, row: Expr, height: int) -> list[Stmt]:
+    def _ahead(self, panel: Panel, row: Expr, height: int) -> list[Stmt]:
         """Prefetch of what the tile's tail touches, a cache line at a time."""
         return [
             statement
@@ -441,7 +238,7 @@ class _Unit:
 
     def _steps(
         self,
-        panel: _Panel,
+        panel: Panel,
         sums: list[Buffer],
         bases: list[Expr],
         some: Sequence[tuple[tuple[Expr, ...], Expr]],
@@ -467,7 +264,7 @@ class _Unit:
 
     def _step(
         self,
-        panel: _Panel,
+        panel: Panel,
         sums: list[Buffer],
         bases: list[Expr],
         k: tuple[Expr, ...],
@@ -498,14 +295,14 @@ class _Unit:
         return block(*statements)
 
     def _vector(
-        self, panel: _Panel, k: tuple[Expr, ...], step: Expr, start: int, lanes: int
+        self, panel: Panel, k: tuple[Expr, ...], step: Expr, start: int, lanes: int
     ) -> Expr:
         if self.term.right.direct:
             return self.term.right.value(self.batch, k, panel.column + const(start), lanes)
         place = self._packed_at(panel) + step * const(sum(panel.lanes)) + const(start)
         return load(self.packed, place, lanes)
 
-    def _store(self, panel: _Panel, row: Expr, vector: int, value: Expr) -> Stmt:
+    def _store(self, panel: Panel, row: Expr, vector: int, value: Expr) -> Stmt:
         start, lanes = panel.starts[vector], panel.lanes[vector]
         place = (self.batch, row, panel.column + const(start), lanes)
         if self.added is None:
@@ -514,7 +311,7 @@ class _Unit:
             *place, value, self.added.adding(panel.position, start, lanes)
         )
 
-    def _add_right(self, panel: _Panel, steps: Steps) -> list[Stmt]:
+    def _add_right(self, panel: Panel, steps: Steps) -> list[Stmt]:
         """A panel's piece of the right operand, added up once for all row blocks."""
         if self.added is None or not self.added.columns.of_right:
             return []
@@ -529,7 +326,7 @@ class _Unit:
             return [added]
         return [when(tirx.EQ(self.block, const(0)), added)]
 
-    def _finish_columns(self, panel: _Panel) -> Stmt:
+    def _finish_columns(self, panel: Panel) -> Stmt:
         """What follows the sums of a panel's columns."""
         assert self.added is not None
         columns, read = self.added.columns, self.added.read
@@ -546,7 +343,7 @@ class _Unit:
         )
 
     def _finish_in_loop(
-        self, panel: _Panel, sums: list[Buffer], row: Expr, height: int
+        self, panel: Panel, sums: list[Buffer], row: Expr, height: int
     ) -> list[Stmt]:
         """Accumulators to a small tile, then a loop over its rows with one copy of the tail."""
         width = sum(panel.lanes)
@@ -569,24 +366,24 @@ class _Unit:
 
         return [*new_tile, *spill, serial("row", height, finish)]
 
-    def _place(self, panel: _Panel, row: Expr, vector: int) -> Expr:
+    def _place(self, panel: Panel, row: Expr, vector: int) -> Expr:
         """Where the unit's scratch holds a row's vector."""
         geometry = self.geometry
         first = self.block * const(geometry.block_tiles * geometry.row_tile)
         line = panel.position * const(geometry.block_rows) + row - first
         return line * const(geometry.panel_columns) + const(panel.starts[vector])
 
-    def _kept(self, panel: _Panel, row: Expr, i: int, vector: int) -> Expr:
+    def _kept(self, panel: Panel, row: Expr, i: int, vector: int) -> Expr:
         return load(self.sums, self._place(panel, row + const(i), vector), panel.lanes[vector])
 
-    def _keep(self, panel: _Panel, row: Expr, i: int, vector: int, value: Expr) -> Stmt:
+    def _keep(self, panel: Panel, row: Expr, i: int, vector: int, value: Expr) -> Stmt:
         place = self._place(panel, row + const(i), vector)
         return store(self.sums, place, value, panel.lanes[vector])
 
-    def _clear(self, panel: _Panel, row: Expr, vector: int) -> Stmt:
+    def _clear(self, panel: Panel, row: Expr, vector: int) -> Stmt:
         return self._keep(panel, row, 0, vector, zeros(panel.lanes[vector]))
 
-    def _finish(self, panel: _Panel, row: Expr, vector: int) -> Stmt:
+    def _finish(self, panel: Panel, row: Expr, vector: int) -> Stmt:
         return self._store(panel, row, vector, self._kept(panel, row, 0, vector))
 
     def _finish_all(self) -> Stmt:
@@ -606,12 +403,12 @@ class _Unit:
 
         return self._rows(tile)
 
-    def _each_vector(self, body: Callable[[_Panel, Expr, int], Stmt]) -> Stmt:
+    def _each_vector(self, body: Callable[[Panel, Expr, int], Stmt]) -> Stmt:
         """``body(panel, row, vector)`` for all of the unit, row by row."""
         return self._rows(lambda row, height: self._vectors_of_rows(body, row, height))
 
     def _vectors_of_rows(
-        self, body: Callable[[_Panel, Expr, int], Stmt], first: Expr, height: int
+        self, body: Callable[[Panel, Expr, int], Stmt], first: Expr, height: int
     ) -> Stmt:
         """``body(panel, row, vector)`` for some rows of the unit, row by row."""
 
