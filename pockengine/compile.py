@@ -260,7 +260,7 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
         weights: safetensors file (or files) with the model's values, which are read tensor by
             tensor: the model may be on the meta device then.
         tuning: file of `pockengine tune` that says how matrix products and convolutions are cut on
-            the target's processor; results stay the same but for the rounding of sums over all rows.
+            the target's processor; results stay the same but for the rounding of sums over rows.
             Nothing is measured here.
         progress: called with how many kernels are built and how many are to be, while they are;
             None for a line on standard error where that is a terminal's or a notebook's.

@@ -110,7 +110,7 @@ target_option = click.option(
 tuning_option = click.option(
     "--tuning",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File of `pockengine tune` for the target's processor; results are the same but for rounding.",
+    help="File of `pockengine tune` for the target's processor: results differ by rounding only.",
 )
 
 scheme_option = click.option(

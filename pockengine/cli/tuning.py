@@ -59,8 +59,8 @@ def tune_command(
     Sizes of register tiles and blocks, and what is copied ahead, are tried in place and in turns
     with the best so far; what is faster by more than noise is kept. The file is written as the
     search goes on, also before Ctrl-C; the same command goes on from it, and another model adds to
-    it. Results stay the same but for the rounding of sums. Nothing else should run on the machine. One thread unless
-    --threads says more.
+    it. Results stay the same but for the rounding of sums. Nothing else should run on the machine.
+    One thread unless --threads says more.
     """
     from pockengine.report.tables import tuned_table  # noqa: PLC0415
     from pockengine.report.tune import tune  # noqa: PLC0415
