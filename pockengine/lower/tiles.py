@@ -20,6 +20,7 @@ _LINE_CYCLES = 0.25  # to load a cache line from the second-level cache, beside 
 LINE = 16  # elements of a cache line
 _UNITS = 8  # of work, at least, where the rows suffice
 _COPIED_COLUMNS = 128  # that make a copy of the rows cheap beside the products
+_SUM_BYTES = 12  # of a column: two sums, and a part of one
 _TAP_COLUMNS = 32  # where the rows are read as they lie
 
 
@@ -254,6 +255,8 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
     panel_columns = width if panels else columns
     panel_count = panels + bool(tail)
     packed_panels = _packed_panels(tiles, work, panel_columns, panel_count)
+    if whole_columns:
+        packed_panels = min(packed_panels, _most_panels(tiles, panel_columns))
     block_rows = _block_rows(tiles, work, math.ceil(panel_count / packed_panels))
     chunk = _chunk(tiles, work, panel_columns, min(rows, block_rows))
     if in_pieces and not chunk:
@@ -296,6 +299,7 @@ def _blocked(tiles: TileParameters, work: _Work, *, whole_columns: bool) -> Geom
     blocks = math.ceil(work.rows / (tiles.left_bytes // (8 * steps)))
     if whole_columns:
         groups = max(groups, min(panel_count, _column_groups(work)))
+        groups = max(groups, math.ceil(panel_count / _most_panels(tiles, width)))
     while (pieces > 1 and 4 * work.rows * work.columns > groups * blocks * tiles.left_bytes) or (
         not whole_columns
         and groups * blocks * work.batch < _UNITS // 2
@@ -318,6 +322,11 @@ def _blocked(tiles: TileParameters, work: _Work, *, whole_columns: bool) -> Geom
         columns_first=True,
     )
     return replace(geometry, whole_columns=whole_columns)
+
+
+def _most_panels(tiles: TileParameters, columns: int) -> int:
+    """Panels of a unit that adds up its columns: the sums take an eighth of the stack at most."""
+    return max(1, tiles.left_bytes // (8 * _SUM_BYTES * columns))
 
 
 def _column_groups(work: _Work) -> int:

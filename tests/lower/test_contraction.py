@@ -380,8 +380,10 @@ def test_geometry_covers_everything_once(
 def test_pieces_fit_the_stack(mattr: list[str]) -> None:
     """Rows, panels and sums take no more than the exported README and the linker script allow."""
     tiles = tile_parameters({"mattr": mattr})
-    extents = itertools.product((48, 147, 384, 4608), (48, 100, 1536), (48, 65, 257, 512, 8192))
-    for rows, columns, reduction in extents:
+    extents = itertools.product(
+        *((48, 147, 384, 4608), (48, 100, 1536), (1, 16, 48, 65, 257, 512, 8192), (False, True))
+    )
+    for rows, columns, reduction, whole in extents:
         cut = contraction_geometry(
             tiles,
             batch=1,
@@ -390,9 +392,12 @@ def test_pieces_fit_the_stack(mattr: list[str]) -> None:
             reduction=reduction,
             packed=True,
             blocked=True,
+            whole_columns=whole,
         )
         steps = cut.chunk or reduction
         panels = cut.packed_panels * steps * cut.panel_columns
         sums = cut.group_panels * cut.block_rows * cut.panel_columns if cut.chunk else 0
         packed_rows = (steps + 2) * cut.block_rows
-        assert 4 * (panels + sums + packed_rows) <= 2 * tiles.left_bytes, (rows, columns, reduction)
+        added = 3 * cut.group_panels * cut.panel_columns if whole else 0
+        used = 4 * (panels + sums + packed_rows + added)
+        assert used <= 2 * tiles.left_bytes, (rows, columns, reduction, whole)
