@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch.fx import Graph, Node
 
+from pockengine.ir.forward import forward_values
 from pockengine.ir.graph import (
     Outputs,
     calls,
@@ -95,7 +96,8 @@ def split_frozen(graph: Graph, updated: Collection[str]) -> Split:
 
 
 def _frozen(graph: Graph) -> set[Node]:
-    """What is computed from inputs and constants alone, and from at least one input."""
+    """What the forward pass computes from inputs and constants alone, with at least one input."""
+    forward = forward_values(graph)
     found = set(placeholders(graph, Role.INPUT))
     allowed = found | set(placeholders(graph, Role.CONST))
     for node in calls(graph):
@@ -103,7 +105,7 @@ def _frozen(graph: Graph) -> set[Node]:
         if any(x not in allowed for x in operands):
             continue
         allowed.add(node)
-        if any(x in found for x in operands) and kind_of(node) is not Kind.UPDATE:
+        if node in forward and any(x in found for x in operands):
             found.add(node)
     return found
 
