@@ -111,7 +111,7 @@ def _feed_forward(
     for index, sources in flow.sources.items():
         for source in sources:
             readers[source].add(index)
-    found = {}
+    found: dict[int, str] = {}
     for index, sources in flow.sources.items():
         pair = [index, *sources]
         if not sources or index in flow.mixed or any(kinds[x] != "linear" for x in pair):

@@ -12,7 +12,6 @@ from pockengine.ir.graph import (
     Outputs,
     calls,
     copy_node,
-    drop_dead,
     kind_of,
     name_of,
     outputs_of,
@@ -28,6 +27,7 @@ from pockengine.ir.types import Role
 from pockengine.passes.prune_backward import prune_backward
 
 _NAME = "frozen"
+_LAYERS = (Kind.CONTRACT, Kind.STENCIL, Kind.INDEX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ def split_frozen(graph: Graph, updated: Collection[str]) -> Split:
         %dw: f32[8x2] = matmul(%ht, %dy)
         return loss=%loss, outputs=(%y,), gradients={'w': %dw}, updates=()
 
-    Views and random numbers are computed behind the cut. The cut is where the rest reads: it is not
-    moved to where fewer bytes pass.
+    Behind the cut are also random numbers, views, and what is made of inputs element by element,
+    such as a mask. The cut is where the rest reads: it is not moved to where fewer bytes pass.
     Source: the frozen prefix of PockEngine, of which nothing is kept for the backward pass.
 
     Args:
@@ -86,86 +86,73 @@ def split_frozen(graph: Graph, updated: Collection[str]) -> Split:
     """
     pruned = prune_backward(graph, updated)
     frozen = _frozen(pruned)
-    cut = _cut(pruned, frozen)
+    yielded = outputs_of(pruned).nodes
+    behind = _needed(yielded, frozen)
+    cut = [node for node in pruned.nodes if _is_cut(node, frozen, behind, yielded)]
     names = {
         node: name_of(node) if node.op == "placeholder" else f"{_NAME}.{index}"
         for index, node in enumerate(cut)
     }
     before = _without_unread(subgraph(pruned, Outputs(outputs=tuple(cut))))
-    return Split(before, _behind(pruned, names), tuple(names.values()))
+    return Split(before, _behind(pruned, names, behind), tuple(names.values()))
 
 
 def _frozen(graph: Graph) -> set[Node]:
-    """What the forward pass computes from inputs and constants alone, with at least one input."""
+    """What the forward pass computes from inputs and constants alone, and not element-wise."""
     forward = forward_values(graph)
-    found = set(placeholders(graph, Role.INPUT))
-    allowed = found | set(placeholders(graph, Role.CONST))
+    known = set(placeholders(graph, Role.INPUT, Role.CONST))
+    changing = set(placeholders(graph, Role.INPUT))
+    deep: set[Node] = set()
     for node in calls(graph):
         operands = node.all_input_nodes
-        if any(x not in allowed for x in operands):
+        if node not in forward or any(x not in known for x in operands):
             continue
-        allowed.add(node)
-        if node in forward and any(x in found for x in operands):
-            found.add(node)
-    return found
+        known.add(node)
+        if not any(x in changing for x in operands):
+            continue
+        changing.add(node)
+        if kind_of(node) in _LAYERS or any(x in deep for x in operands):
+            deep.add(node)
+    return {node for node in deep if kind_of(node) is not Kind.VIEW}
 
 
-def _cut(graph: Graph, frozen: set[Node]) -> list[Node]:
-    """The frozen values that the rest reads, of a view what it shows."""
-    yielded = set(outputs_of(graph).nodes)
-    read = {
-        node
-        for node in frozen
-        if node in yielded or any(u.op != "output" and u not in frozen for u in node.users)
-    }
-    shown = {_base(node) for node in read}
-    return [node for node in graph.nodes if node in shown]
-
-
-def _base(node: Node) -> Node:
-    while kind_of(node) is Kind.VIEW:
-        (node,) = node.all_input_nodes
-    return node
-
-
-def _behind(graph: Graph, names: dict[Node, str]) -> Graph:
-    """What is computed behind a cut, which is read from inputs of these names."""
-    new = Graph()
-    place: dict[Node, Node] = {}
-    for node, name in names.items():
-        if node.op == "placeholder":
-            place[node] = copy_node(new, node, place.__getitem__)
-        else:
-            place[node] = placeholder(new, name, type_of(node), Role.INPUT)
-    for node in graph.nodes:
-        if node.op == "placeholder" and node not in place:
-            place[node] = copy_node(new, node, place.__getitem__)
-    wanted = _needed(outputs_of(graph).nodes, set(names))
-    for node in graph.nodes:
-        if node in wanted and node not in place:
-            place[node] = copy_node(new, node, place.__getitem__)
-    set_outputs(new, outputs_of(graph).mapped(place.__getitem__))
-    drop_dead(new)
-    return _without_unread(new)
-
-
-def _needed(heads: tuple[Node, ...], stop: set[Node]) -> set[Node]:
-    """What values are computed from, back to some that are known."""
+def _needed(heads: tuple[Node, ...], frozen: set[Node]) -> set[Node]:
+    """What some values are computed from, back to what is frozen."""
     seen: set[Node] = set()
     stack = list(heads)
     while stack:
         node = stack.pop()
-        if node not in seen and node not in stop:
+        if node not in seen and node not in frozen:
             seen.add(node)
             stack += node.all_input_nodes
     return seen
 
 
+def _is_cut(node: Node, frozen: set[Node], behind: set[Node], yielded: tuple[Node, ...]) -> bool:
+    """Whether the rest reads a value of the front, or an input."""
+    if role_of(node) is Role.INPUT:
+        return node in behind
+    return node in frozen and (node in yielded or any(user in behind for user in node.users))
+
+
+def _behind(graph: Graph, names: dict[Node, str], behind: set[Node]) -> Graph:
+    """What is computed behind a cut, which is read from inputs of these names."""
+    new = Graph()
+    place: dict[Node, Node] = {}
+    for node, name in names.items():
+        if node.op != "placeholder":
+            place[node] = placeholder(new, name, type_of(node), Role.INPUT)
+    for node in graph.nodes:
+        if node in behind:
+            place[node] = copy_node(new, node, place.__getitem__)
+    set_outputs(new, outputs_of(graph).mapped(place.__getitem__))
+    return new
+
+
 def _without_unread(graph: Graph) -> Graph:
-    """Without placeholders that nothing reads; the loss's targets stay where there is a loss."""
-    found = outputs_of(graph)
-    kept = {Role.TARGET} if found.loss is not None else set()
+    """Without placeholders that nothing reads."""
+    yielded = outputs_of(graph).nodes
     for node in list(placeholders(graph)):
-        if not node.users and node not in found.nodes and role_of(node) not in kept:
+        if not node.users and node not in yielded:
             graph.erase_node(node)
     return graph

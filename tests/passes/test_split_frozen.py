@@ -8,12 +8,13 @@ from torch import nn
 
 from pockengine.errors import SchemeError
 from pockengine.frontend.capture import Captured, capture
-from pockengine.ir.graph import calls, outputs_of, placeholders
+from pockengine.ir.graph import calls, outputs_of, placeholders, type_of
 from pockengine.ir.interpret import interpret
 from pockengine.ir.text import text
 from pockengine.ir.types import Role
 from pockengine.ir.verify import verify
 from pockengine.passes.split_frozen import split_frozen
+from pockengine.tasks import small_encoder
 from tests.passes.golden import example
 from tests.zoo import ZOO
 
@@ -71,6 +72,19 @@ def test_random_numbers_stay_behind_the_cut() -> None:
     split = split_frozen(captured.graph, {"3.weight"})
     assert not list(placeholders(split.before, Role.STATE))
     assert list(placeholders(split.after, Role.STATE))
+
+
+def test_masks_are_made_behind_the_cut() -> None:
+    """What is made of an input element by element is no value of the front; the input is."""
+    tokens = torch.ones(2, 8, dtype=torch.long)
+    inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    captured = capture(small_encoder(2, 50).eval(), (inputs, torch.tensor([0, 1])), "cross_entropy")
+    split = split_frozen(captured.graph, {"encoder.layer.1.attention.self.query.bias"})
+    frozen = [name for name in split.inputs if name.startswith("frozen.")]
+    assert frozen
+    assert set(split.inputs) - set(frozen) == {"input.attention_mask"}
+    front = outputs_of(split.before).outputs
+    assert all(type_of(node).dtype.is_float for node in front if node.op != "placeholder")
 
 
 def test_nothing_updated_is_an_error() -> None:
