@@ -20,6 +20,7 @@ from pockengine.frontend.capture import Captured
 from pockengine.ir.graph import Outputs, calls, outputs_of, placeholders, subgraph, type_of
 from pockengine.ir.interpret import interpret
 from pockengine.ir.types import Role
+from pockengine.passes.extract_forward import extract_forward
 from pockengine.passes.split_frozen import split_frozen
 from pockengine.plan.flops import node_flops
 
@@ -119,7 +120,7 @@ def compute_cuts(
     """
     nodes = {node.name: node for node in captured.graph.nodes}
     wanted = sorted({name for front in fronts.values() for name in front.values})
-    graph = subgraph(captured.graph, Outputs(outputs=tuple(nodes[name] for name in wanted)))
+    graph = _yielding(captured.graph, wanted)
     for part in PARTS if wanted else ():
         inputs = arrays_of(folder, part, "cut-1", len(captured.inputs))
         files: dict[tuple[int, int], Array] = {}
@@ -137,6 +138,13 @@ def compute_cuts(
                     files[cut, index][at] = values[name]
 
 
+def _yielding(graph: Graph, names: Sequence[str]) -> Graph:
+    """The part of a graph that some of its values are computed by."""
+    nodes = {node.name: node for node in graph.nodes}
+    part = subgraph(graph, Outputs(outputs=tuple(nodes[name] for name in names)))
+    return extract_forward(part, loss=False)
+
+
 def _made(path: Path, rows: int, like: Array) -> Array:
     """A new array in a file, of samples like those of another."""
     return np.lib.format.open_memmap(path, "w+", like.dtype, (rows, *like.shape[1:]))
@@ -144,9 +152,7 @@ def _made(path: Path, rows: int, like: Array) -> Array:
 
 def are_independent(captured: Captured, fronts: Sequence[Front], inputs: Sequence[Array]) -> bool:
     """Whether every front gives each sample the same in whatever company: measured on a batch."""
-    nodes = {node.name: node for node in captured.graph.nodes}
-    names = sorted({name for front in fronts for name in front.values})
-    graph = subgraph(captured.graph, Outputs(outputs=tuple(nodes[name] for name in names)))
+    graph = _yielding(captured.graph, sorted({name for front in fronts for name in front.values}))
     tensors = [torch.from_numpy(np.asarray(x)) for x in inputs]
     turned = [x.roll(1, 0) for x in tensors]
     both = [

@@ -123,5 +123,5 @@ def _outcome(row: tuple[Any, ...]) -> Outcome:
 
 
 def _versions() -> str:
-    names = ("pockengine", "torch", "apache-tvm", "numpy")
-    return json.dumps({"python": platform.python_version(), **{n: version(n) for n in names}})
+    found = {name: version(name) for name in ("torch", "apache-tvm", "numpy")}
+    return json.dumps({"python": platform.python_version(), **found})
