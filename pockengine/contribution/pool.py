@@ -114,14 +114,19 @@ class Pool:
         total, done = len(wanted), len(wanted) - len(waiting)
         if self.progress is not None:
             self.progress(done, total)
+        kept: set[Future[list[Outcome]]] = set()
+
+        def keep(future: Future[list[Outcome]]) -> None:
+            name = waiting[future]
+            for outcome in future.result():
+                self.store.add(self.begun.name, name, wanted[name], settings, outcome)
+            kept.add(future)
+
         try:
             for future in as_completed(waiting):
-                name = waiting[future]
-                for outcome in future.result():
-                    self.store.add(self.begun.name, name, wanted[name], settings, outcome)
-                done += 1
+                keep(future)
                 if self.progress is not None:
-                    self.progress(done, total)
+                    self.progress(done + len(kept), total)
         except BrokenProcessPool as error:
             raise TrainError(
                 where="profile",
@@ -130,5 +135,6 @@ class Pool:
                 remedy="Run it again: what was done is kept; with jobs=1 one runs at a time",
             ) from error
         finally:
-            for future in waiting:
-                future.cancel()
+            for future in waiting.keys() - kept:
+                if not future.cancel() and future.done() and future.exception() is None:
+                    keep(future)
