@@ -16,8 +16,9 @@ from torch import Tensor
 
 from pockengine.contribution.study import Array, arrays_of, load_study
 from pockengine.contribution.trial import Candidate, trained_head
-from pockengine.ir.graph import Outputs, outputs_of, subgraph
+from pockengine.ir.graph import Outputs, name_of, outputs_of, placeholders, subgraph
 from pockengine.ir.interpret import interpret
+from pockengine.ir.types import Role
 
 
 def estimate(
@@ -37,7 +38,8 @@ def estimate(
     """
     study = load_study(Path(folder))
     captured = study.captured
-    values = {**captured.tensors, **trained_head(folder, head, seed)}
+    counters = {name_of(n): torch.tensor(0) for n in placeholders(captured.graph, Role.STATE)}
+    values = {**counters, **captured.tensors, **trained_head(folder, head, seed)}
     found = outputs_of(captured.graph)
     wanted = {name: found.gradients[name] for name in axes if name in found.gradients}
     graph = subgraph(captured.graph, Outputs(loss=found.loss, gradients=wanted))

@@ -63,11 +63,10 @@ class Study:
 
     def save(self, folder: Path) -> None:
         """Write all but the data to a folder."""
-        graphs = {"graph": text(self.captured.graph), "evaluation": text(self.captured.evaluation)}
-        if self.captured.evaluation is self.captured.graph:
-            del graphs["evaluation"]
         kept = {f.name: getattr(self.captured, f.name) for f in fields(Captured)}
-        kept |= {**graphs, "tensors": {}, "assumed": {}}
+        kept |= {"graph": text(self.captured.graph), "tensors": {}, "assumed": {}}
+        alike = self.captured.evaluation is self.captured.graph
+        kept["evaluation"] = None if alike else text(self.captured.evaluation)
         mine = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "captured"}
         torch.save(dict(self.captured.tensors), folder / _TENSORS)
         replace_file(folder / _STUDY, [memoryview(pickle.dumps((kept, mine)))])
@@ -78,7 +77,7 @@ def load_study(folder: Path) -> Study:
     """What ``Study.save`` wrote; the last one is kept."""
     kept, mine = pickle.loads((folder / _STUDY).read_bytes())  # noqa: S301 - our own folder
     graph = parse(kept["graph"])
-    evaluation = parse(kept["evaluation"]) if isinstance(kept["evaluation"], str) else graph
+    evaluation = graph if kept["evaluation"] is None else parse(kept["evaluation"])
     tensors: dict[str, Tensor] = torch.load(folder / _TENSORS, mmap=True)
     more = {"graph": graph, "evaluation": evaluation, "tensors": tensors}
     return Study(captured=Captured(**{**kept, **more}), **mine)

@@ -153,6 +153,23 @@ def test_without_room_for_fronts(tmp_path: Path, whole: tuple[Path, Sensitivity]
     )
 
 
+def test_a_model_in_train_mode(tmp_path: Path) -> None:
+    """Dropout and statistics of batches are computed anew by every trial: nothing is kept."""
+    torch.manual_seed(0)
+    layers = (nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3))
+    found = pe.profile(
+        nn.Sequential(*layers).train(),
+        task(),
+        folder=tmp_path,
+        executor=Inline(),
+        seeds=1,
+        ratios=(1,),
+        **SILENT,
+    )
+    assert [layer.biases for layer in found.layers] == [("0.bias", "1.bias")]
+    assert not list(tmp_path.rglob("*.cut0.*"))
+
+
 def test_fast_shares_measured_gains_out(tmp_path: Path) -> None:
     """Three candidates are measured; the shares of all weights are what they gain together."""
     executor = Inline(100)
