@@ -17,6 +17,10 @@ TOP = 24
 """Pixels above the highest value."""
 BOTTOM = 44
 """Pixels below the lowest value, for labels."""
+_ON_PAPER = 18
+"""Labels that fit below a chart on paper."""
+_CROWDED = 3 * _ON_PAPER
+"""More labels than this make a chart whose marks are smaller on paper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +133,13 @@ def framed(
         signed: whether values upwards have a sign.
         least_width: in pixels.
     """
+    often = ceil(len(across) / _ON_PAPER)
     area = tag(
         "svg",
         tag("title", label),
         *_grid(plot),
         *marks,
-        *(_below(plot, value, text) for value, text in across),
+        *(_below(plot, i, value, text, often) for i, (value, text) in enumerate(across)),
         height=plot.height,
         role="img",
         aria_label=label,
@@ -148,7 +153,13 @@ def framed(
         tag("p", tag("b", upwards_title), class_="upwards"),
         tag("p", across_title, class_="across"),
     )
-    return tag("figure", titles[0], scroll, titles[1], class_="chart")
+    return tag(
+        "figure",
+        titles[0],
+        scroll,
+        titles[1],
+        class_="chart many" if len(across) > _CROWDED else "chart",
+    )
 
 
 def _figures(plot: Plot, *, signed: bool) -> Markup:
@@ -176,8 +187,11 @@ def _grid(plot: Plot) -> list[Markup]:
     ]
 
 
-def _below(plot: Plot, value: float, text: str) -> Markup:
-    return tag("text", text, x=plot.across(value), y=plot.height - 24, text_anchor="middle")
+def _below(plot: Plot, number: int, value: float, text: str, often: int) -> Markup:
+    """A label; on paper, where nothing scrolls, only some are shown."""
+    kind = "between" if number % often else None
+    place = {"x": plot.across(value), "y": plot.height - 24}
+    return tag("text", text, **place, text_anchor="middle", class_=kind)
 
 
 def legend(entries: Iterable[tuple[Markup, str]]) -> Markup:

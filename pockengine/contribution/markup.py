@@ -21,7 +21,7 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
         attributes: ``_`` is written ``-``, except at the end (``class_``); None and False are left
             out, and True has no value.
     """
-    given = {key: value for key, value in attributes.items() if value not in (None, False)}
+    given = {k: v for k, v in attributes.items() if v is not None and v is not False}
     text = "".join(_attribute(key, value) for key, value in given.items())
     return Markup(f"<{name}{text}>{joined(children)}</{name}>")
 

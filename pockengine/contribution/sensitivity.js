@@ -46,6 +46,14 @@ for (const button of document.querySelectorAll(".copy")) {
   });
 }
 // On paper nothing can be opened.
+const opened = [];
 addEventListener("beforeprint", () => {
-  for (const each of document.querySelectorAll("details")) each.open = true;
+  for (const each of document.querySelectorAll("details:not([open])")) {
+    if (each.querySelectorAll("tr").length > 60) continue; // pages of figures: the CSV has them
+    each.open = true;
+    opened.push(each);
+  }
+});
+addEventListener("afterprint", () => {
+  while (opened.length) opened.pop().open = false;
 });

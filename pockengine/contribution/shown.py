@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pockengine.contribution.choice import Choice
+from pockengine.contribution.measured import Sensitivity
+from pockengine.errors import InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,3 +67,29 @@ class Checked:
     measured: float
     low: float
     high: float
+
+
+def check_fits(
+    sensitivity: Sensitivity,
+    costs: Sequence[LayerCost],
+    chosen: Sequence[FrontPoint | Checked],
+) -> None:
+    """Whether what is shown beside a sensitivity is of the same layers.
+
+    Raises:
+        InputError: a layer is named that the sensitivity does not have.
+    """
+    count = len(sensitivity.layers)
+    named = [("a cost", cost.layer) for cost in costs]
+    named += [("a choice", index) for each in chosen for index in each.choice.weights]
+    named += [
+        ("a choice of biases", each.choice.biases - 1) for each in chosen if each.choice.biases
+    ]
+    for what, index in named:
+        if not 0 <= index < count:
+            raise InputError(
+                where="report of a sensitivity",
+                found=f"{what} of layer {index}",
+                needed=f"one of the {count} layers that were measured",
+                remedy="Give costs and choices of the same model as the sensitivity",
+            )

@@ -14,6 +14,7 @@ NOTHING = "\N{EN DASH}"
 """Stands for what was not measured."""
 
 MINUS = "\N{MINUS SIGN}"
+_SPACE = "\N{NO-BREAK SPACE}"
 _TIMES = " \N{MULTIPLICATION SIGN} "
 
 
@@ -44,7 +45,7 @@ def is_clear(gain: Gain) -> bool:
 
 def percent(fraction: float) -> str:
     """An accuracy: ``61.2 %``."""
-    return f"{100 * fraction:.1f} %" if isfinite(fraction) else NOTHING
+    return f"{100 * fraction:.1f}{_SPACE}%" if isfinite(fraction) else NOTHING
 
 
 def part(ratio: float) -> str:
@@ -54,7 +55,7 @@ def part(ratio: float) -> str:
         return "whole"
     if simple and abs(simple - Fraction(ratio)) < 1e-6:
         return str(simple)
-    return f"{100 * ratio:.3g} %"
+    return f"{100 * ratio:.3g}{_SPACE}%"
 
 
 def of_weight(ratio: float) -> str:
@@ -65,7 +66,8 @@ def of_weight(ratio: float) -> str:
 def bytes_text(count: float) -> str:
     """A size with three digits: ``1.25 MiB``."""
     size, unit = byte_unit(count)
-    return f"{count:.0f} B" if size == 1 else f"{_three(count / size)} {unit}"
+    text = f"{count:.0f}" if size == 1 else _three(count / size)
+    return f"{text}{_SPACE}{unit}"
 
 
 def byte_unit(most: float) -> tuple[int, str]:
@@ -76,7 +78,7 @@ def byte_unit(most: float) -> tuple[int, str]:
 
 def ms_text(milliseconds: float | None) -> str:
     """A time: ``12.3 ms``."""
-    return NOTHING if milliseconds is None else f"{_three(milliseconds)} ms"
+    return NOTHING if milliseconds is None else f"{_three(milliseconds)}{_SPACE}ms"
 
 
 def joules_text(joules: float | None) -> str:
@@ -84,7 +86,7 @@ def joules_text(joules: float | None) -> str:
     if joules is None:
         return NOTHING
     size, unit = joule_unit(joules)
-    return f"{_three(joules / size)} {unit}"
+    return f"{_three(joules / size)}{_SPACE}{unit}"
 
 
 def joule_unit(most: float) -> tuple[float, str]:
@@ -136,4 +138,6 @@ def most_steps(sensitivity: Sensitivity) -> int:
 
 def _three(value: float) -> str:
     """Three significant digits, without an exponent where that is short."""
-    return f"{value:.0f}" if 999.5 <= abs(value) < 1e7 else f"{value:.3g}"
+    if value == 0 or 999.5 <= abs(value) < 1e7:
+        return f"{value:.0f}"
+    return f"{value:#.3g}".removesuffix(".")

@@ -15,6 +15,7 @@ from pockengine.contribution.layers import Layer
 from pockengine.contribution.page import page
 from pockengine.contribution.shown import FrontPoint
 from pockengine.contribution.wording import bytes_text, points, with_interval
+from pockengine.errors import InputError
 from tests.browser import Browser, find_browser
 from tests.contribution import synthetic
 from tests.contribution.synthetic import bert_layers, mobilenet_layers, plain_layers, sensitivity
@@ -106,7 +107,7 @@ def test_figures() -> None:
     assert all(bytes_text(cost.memory_bytes) in text for cost in costs)
     assert all(points(each.measured) in text for each in checked)
     assert "The biases and weights of 52 layers" in text
-    assert "63.4 %" in text
+    assert "63.4\N{NO-BREAK SPACE}%" in text
 
 
 def test_nothing_given_is_nothing_shown() -> None:
@@ -145,6 +146,16 @@ def test_the_network_shows_the_choice() -> None:
     assert "5 layers before it only run forward" in found.text
     alone = Parsed(page(sensitivity(layers), chosen=replace(chosen, choice=Choice(0))))
     assert "ends at the head" in alone.text
+
+
+def test_what_is_of_another_model() -> None:
+    """A cost or a choice of a layer that was not measured is one clear message."""
+    found, costs = sensitivity(plain_layers(2)), synthetic.costs(plain_layers(3))
+    with pytest.raises(InputError, match="a cost of layer 2; one of the 2 layers"):
+        page(found, costs=costs)
+    for choice, what in ((Choice(3), "biases of layer 2"), (Choice(0, {9: 1.0}), "of layer 9")):
+        with pytest.raises(InputError, match=what):
+            page(found, chosen=FrontPoint(choice=choice, gain=0.0, memory_bytes=1))
 
 
 def test_names_are_text() -> None:

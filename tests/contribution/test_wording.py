@@ -17,6 +17,8 @@ from pockengine.contribution.wording import (
 )
 from tests.contribution.synthetic import plain_layers
 
+GAP = "\N{NO-BREAK SPACE}"
+
 
 @pytest.mark.parametrize(
     ("fraction", "text"),
@@ -29,7 +31,7 @@ def test_points(fraction: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "text"),
-    [(1.0, "whole"), (0.125, "1/8"), (1 / 3, "1/3"), (0.3141, "31.4 %"), (1e-3, "0.1 %")],
+    [(1.0, "whole"), (0.125, "1/8"), (1 / 3, "1/3"), (0.3141, f"31.4{GAP}%"), (1e-3, f"0.1{GAP}%")],
 )
 def test_parts(ratio: float, text: str) -> None:
     """Simple fractions are written as such."""
@@ -37,16 +39,18 @@ def test_parts(ratio: float, text: str) -> None:
 
 
 def test_units() -> None:
-    """Three digits in the unit that suits."""
-    assert [bytes_text(n) for n in (0, 1000, 1280, 5 << 20, 3 << 29)] == [
-        *("0 B", "1000 B", "1.25 KiB", "5 MiB", "1.5 GiB"),
+    """Three digits in the unit that suits, on one line with it."""
+    texts = [
+        *(bytes_text(count) for count in (0, 1000, 1280, 5 << 20, 3 << 29)),
+        *(ms_text(each) for each in (1234.5, 0.0123)),
+        *(joules_text(each) for each in (2.5, 0.0031, 4e-6)),
     ]
-    assert [ms_text(1234.5), ms_text(0.0123), ms_text(None)] == [
-        "1234 ms",
-        "0.0123 ms",
-        "\N{EN DASH}",
+    assert [text.replace(GAP, " ") for text in texts] == [
+        *("0 B", "1000 B", "1.25 KiB", "5.00 MiB", "1.50 GiB", "1234 ms", "0.0123 ms"),
+        *("2.50 J", "3.10 mJ", "4.00 \N{MICRO SIGN}J"),
     ]
-    assert [joules_text(x) for x in (2.5, 0.0031, 4e-6)] == ["2.5 J", "3.1 mJ", "4 \N{MICRO SIGN}J"]
+    assert " " not in "".join(texts)
+    assert ms_text(None) == joules_text(None) == "\N{EN DASH}"
 
 
 def test_shortened() -> None:
