@@ -5,7 +5,7 @@ It holds its style, its script, its charts and its figures itself, and fetches n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 from importlib import resources
 from string import Template
@@ -23,9 +23,9 @@ from pockengine.contribution.sections import (
 )
 from pockengine.contribution.shown import Checked, FrontPoint, LayerCost, check_fits
 from pockengine.contribution.wording import (
-    MINUS,
     all_gains,
     bytes_text,
+    correlation,
     counted,
     has_interval,
     is_clear,
@@ -77,16 +77,16 @@ def page(
         title=escape(title),
         style=(files / "sensitivity.css").read_text(encoding="utf-8"),
         script=(files / "sensitivity.js").read_text(encoding="utf-8"),
-        summary=joined([*_summary(sensitivity), _tiles(sensitivity, chosen)]),
+        summary=joined([_summary(sensitivity), _tiles(sensitivity, chosen)]),
         sections=joined([section for section in sections if section]),
     )
 
 
-def _summary(sensitivity: Sensitivity) -> Iterator[Markup]:
+def _summary(sensitivity: Sensitivity) -> Markup:
     """What was measured, in two sentences."""
     base, steps = sensitivity.baseline, counted(most_steps(sensitivity), "training step")
     count = counted(len(sensitivity.layers), "layer")
-    yield tag(
+    return tag(
         "p",
         f"The biases and weights of {count} were fine-tuned a part at a time, with "
         f"{counted(base.seeds, 'seed')} of up to {steps}, and tried on held-out examples. "
@@ -112,7 +112,7 @@ def _tiles(sensitivity: Sensitivity, chosen: FrontPoint | None) -> Markup:
         clear = sum(map(is_clear, gains))
         found.append(("clearly above zero", f"{clear} of {len(gains)}", "by their 95 % intervals"))
     if sensitivity.rank_correlation is not None:
-        text = f"{sensitivity.rank_correlation:.2f}".replace("-", MINUS)
+        text = correlation(sensitivity.rank_correlation)
         found.append(("estimates against gains", text, "rank correlation"))
     if chosen:
         costs = [ms_text(chosen.step_ms)] * (chosen.step_ms is not None)

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from pockengine.contribution.measured import Gain, Sensitivity
 from pockengine.contribution.wording import (
+    correlation,
     counted,
     has_interval,
     most_steps,
@@ -118,7 +119,7 @@ def _head(sensitivity: Sensitivity) -> str:
         f"{layers}, {seeds}, up to {steps} each",
     ]
     if sensitivity.rank_correlation is not None:
-        lines.append(f"rank correlation of estimates: {sensitivity.rank_correlation:.2f}")
+        lines.append(f"rank correlation of estimates: {correlation(sensitivity.rank_correlation)}")
     return "\n".join(lines)
 
 

@@ -48,6 +48,11 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}{_SPACE}%" if isfinite(fraction) else NOTHING
 
 
+def correlation(value: float) -> str:
+    """A coefficient of correlation: ``0.68``."""
+    return f"{value:.2f}".replace("-", MINUS) if isfinite(value) else NOTHING
+
+
 def part(ratio: float) -> str:
     """A part of a weight: ``1/8``, ``whole``, or ``30 %``."""
     simple = Fraction(ratio).limit_denominator(64)

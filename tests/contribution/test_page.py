@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pockengine.contribution.choice import Choice
 from pockengine.contribution.layers import Layer
 from pockengine.contribution.page import page
 from pockengine.contribution.shown import FrontPoint
+from pockengine.contribution.table import table
 from pockengine.contribution.wording import bytes_text, points, with_interval
 from pockengine.errors import InputError
 from tests.browser import Browser, find_browser
@@ -117,6 +119,32 @@ def test_nothing_given_is_nothing_shown() -> None:
     bare = replace(found, weights={}, biases=(), settings={}, rank_correlation=None)
     assert Parsed(page(bare)).ids() == {"settings"}
     assert Parsed(page(bare, command="pockengine compile mlp")).ids() == {"chosen", "settings"}
+
+
+def test_a_model_that_is_a_head() -> None:
+    """Without layers there is a page and a table still."""
+    found = replace(
+        sensitivity(plain_layers(1)), layers=(), biases=(), weights={}, rank_correlation=nan
+    )
+    chosen = FrontPoint(choice=Choice(0), gain=0.0, memory_bytes=1000)
+    text = Parsed(page(found, chosen=chosen)).text
+    assert "The backward pass ends at the head" in text
+    assert "nan" not in text
+    assert "0 layers" in table(found)
+
+
+def test_one_seed_has_no_interval() -> None:
+    """Of a single run, no line is drawn and nothing is called clear."""
+    found = sensitivity(plain_layers(3))
+    weights = {key: replace(gain, seeds=1) for key, gain in found.weights.items()}
+    biases = tuple(replace(gain, seeds=1) for gain in found.biases)
+    text = page(replace(found, weights=weights, biases=biases))
+    assert 'class="whisker"' in page(found)
+    assert 'class="whisker"' not in text
+    assert 'unclear"' not in text
+    assert "clearly above zero" in page(found)
+    assert "clearly above zero" not in text
+    assert "A single seed says nothing" in text
 
 
 def test_costs_that_are_not_known() -> None:
