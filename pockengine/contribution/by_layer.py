@@ -123,10 +123,11 @@ def gains_hint(sensitivity: Sensitivity, index: int) -> str:
     if last <= len(sensitivity.biases):
         gain = sensitivity.biases[last - 1]
         lines.append(f"biases from here on (last {last}): {with_interval(gain)} points")
+    most = most_steps(sensitivity)
     for ratio in ratios_of(sensitivity):
         found = sensitivity.weights.get((index, ratio))
         if found:
-            early = ", stopped early" if found.steps < most_steps(sensitivity) else ""
+            early = ", stopped early" if found.steps < most else ""
             lines.append(f"{part(ratio)}: {with_interval(found)} points{early}")
     return "\n".join(lines)
 
