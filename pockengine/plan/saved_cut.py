@@ -29,6 +29,8 @@ from pockengine.passes.choose_saved import (
 Flags = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
 Places = NDArray[np.intp]
+Worth = tuple[float, float]
+"""Nanoseconds of a kept byte, and by what part those of the earliest values are above the mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,24 +90,29 @@ class SavedCut:
     reader: Places
     read: Places
 
-    def again(self, costs: SavingCosts, step_ns: float) -> set[int]:
-        """The places in the graph of what is computed again.
+    def again(self, costs: SavingCosts, step_ns: float) -> tuple[set[int], Worth]:
+        """The places in the graph of what is computed again, and what a kept byte was worth.
 
         Args:
             costs: what the values were made with.
             step_ns: what all of the step costs once.
         """
-        found = self._cut(costs.ns_per_byte, 0.0)
+        best = (costs.ns_per_byte, 0.0)
+        found = self._cut(*best)
         if costs.recompute_share:
             low, high = costs.ns_per_byte, costs.ns_per_byte * MOST_WORTH
             for _ in range(BISECTIONS):
                 middle = (low * high) ** 0.5
                 tried = self._cut(middle, EARLY)
                 if self._work_ns(tried) <= costs.recompute_share * step_ns:
-                    low, found = middle, tried
+                    low, found, best = middle, tried, (middle, EARLY)
                 else:
                     high = middle
-        return set(self.inside[found].tolist())
+        return set(self.inside[found].tolist()), best
+
+    def again_at(self, worth: Worth) -> set[int]:
+        """The places of what is computed again where a kept byte is worth this."""
+        return set(self.inside[self._cut(*worth)].tolist())
 
     def _work_ns(self, again: Flags) -> float:
         """What the backward pass computes again of what may be."""

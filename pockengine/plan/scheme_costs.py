@@ -39,7 +39,7 @@ from pockengine.optimizer import Optimizer
 from pockengine.passes.append_optimizer import append_optimizer
 from pockengine.passes.choose_saved import SavingCosts
 from pockengine.plan.flops import node_flops
-from pockengine.plan.saved_cut import Flags, Numbers, Places, SavedCut, values_of
+from pockengine.plan.saved_cut import Flags, Numbers, Places, SavedCut, Worth, values_of
 from pockengine.plan.scheme_graph import SLICED, Sliceable, scheme_graph
 from pockengine.scheme import Channels
 
@@ -94,6 +94,23 @@ class Selection:
     def computed(self) -> Flags:
         """What a step computes."""
         return self.alive & ~self.const
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """A scheme over the nodes, and what it costs.
+
+    Args:
+        cost: in sum.
+        selection: what a step computes.
+        again: places in ``SchemeCosts.nodes`` of what the backward pass computes again.
+        worth: of a kept byte; None where nothing is read.
+    """
+
+    cost: SchemeCost
+    selection: Selection
+    again: frozenset[int]
+    worth: Worth | None
 
 
 class SchemeCosts:
@@ -204,21 +221,28 @@ class SchemeCosts:
         """
         parts = self._parts(scheme)
         chosen = self._select(parts)
-        return self._priced(parts, chosen, self._again(chosen))
+        return self._priced(parts, chosen, self._again(chosen, None)[0])
 
-    def walk(self, scheme: Mapping[str, float]) -> tuple[SchemeCost, Selection, Set[int]]:
-        """As ``cost``, with what the cost is of: places in ``nodes``.
+    def walk(self, scheme: Mapping[str, float], worth: Worth | None = None) -> Walk:
+        """As ``cost``, with what the cost is of.
 
-        Returns:
-            The cost; what the step computes; the forward values that the backward pass makes again.
+        Args:
+            scheme: as ``cost``.
+            worth: of a kept byte, as the walk of a scheme much like this one found it: finding it
+                anew takes most of the time.
 
         Raises:
             SchemeError: as ``cost``.
         """
         parts = self._parts(scheme)
         chosen = self._select(parts)
-        again = self._again(chosen)
-        return self._priced(parts, chosen, again), chosen, again
+        again, found = self._again(chosen, worth)
+        return Walk(
+            cost=self._priced(parts, chosen, again),
+            selection=chosen,
+            again=frozenset(again),
+            worth=found,
+        )
 
     def _parts(self, scheme: Mapping[str, float]) -> _Parts:
         parts = {
@@ -270,15 +294,17 @@ class SchemeCosts:
         inside = self._forward & chosen.computed
         return np.unique(self._source[inside[self._source] & behind[self._reader]])
 
-    def _again(self, chosen: Selection) -> Set[int]:
+    def _again(self, chosen: Selection, worth: Worth | None) -> tuple[Set[int], Worth | None]:
         """Forward values that are computed again where the backward pass needs them."""
         read = self._read(chosen)
         if not read.size:
-            return set()
+            return set(), worth
+        cut = self._cut(self._forward & chosen.computed, read, chosen.scale)
+        if worth is not None:
+            return cut.again_at(worth), worth
         step_ns = float((self._values.work_ns * chosen.scale)[chosen.computed].sum())
         step_ns += chosen.updated * self._update_ns
-        inside = self._forward & chosen.computed
-        return self._cut(inside, read, chosen.scale).again(self._costs, step_ns)
+        return cut.again(self._costs, step_ns)
 
     def _saved(self, chosen: Selection, again: Set[int]) -> tuple[int, float]:
         """Bytes kept for the backward pass, and operations to compute again what is not kept."""

@@ -15,18 +15,21 @@ from numpy.typing import NDArray
 from torch.fx import Node
 
 from pockengine.ir.forward import forward_values
-from pockengine.ir.graph import group_of, kind_of, outputs_of, role_of, type_of
+from pockengine.ir.graph import ancestors, group_of, kind_of, outputs_of, role_of, type_of
 from pockengine.ir.ops import Kind
 from pockengine.ir.types import DType, Role
 from pockengine.ir.verify import base_of
 from pockengine.passes.fuse import fuse
+from pockengine.plan.amounts import gathered
+from pockengine.plan.costs import work_ns
+from pockengine.plan.flops import node_flops
 from pockengine.plan.order import Task, order
-from pockengine.plan.scheme_costs import SchemeCost, SchemeCosts, Selection
+from pockengine.plan.saved_cut import Flags, Numbers, Places, Worth
+from pockengine.plan.scheme_costs import SchemeCosts, Selection, Walk
 
 _TRANSIENT = (Role.INPUT, Role.TARGET, Role.HYPER)
 
 Bytes = NDArray[np.int64]
-Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +37,13 @@ class Lives:
     """The transient values of a scheme's step, one element each.
 
     Args:
-        value: which one it is; of one computed again, that plus the number of nodes.
+        value: which one it is, as a number that is the same for all schemes.
         first: the point of the schedule at which it is made.
         last: the last point at which it is read.
         nbytes: aligned; negative for bytes that a result takes over from what dies with it.
         points: of the schedule, the same for all schemes.
-        cost: what else the scheme costs.
+        walk: what else the scheme costs.
+        amounts: of work, as ``plan.amounts`` orders them.
     """
 
     value: Places
@@ -47,7 +51,8 @@ class Lives:
     last: Places
     nbytes: Bytes
     points: int
-    cost: SchemeCost
+    walk: Walk
+    amounts: Numbers
 
     @property
     def live_bytes(self) -> Bytes:
@@ -78,15 +83,18 @@ class SchemeMemory:
         groups = [group_of(fused[node.name]) for node in nodes]
         forward = forward_values(costs.graph)
         place = {node: index for index, node in enumerate(nodes)}
-        self._point = np.array([-1 if group is None else group for group in groups])
-        self.points = max(int(self._point.max(initial=0)) + 1, 1)
         self._forward = np.array([node in forward for node in nodes])
+        self._point = self._apart([-1 if group is None else group for group in groups])
+        self.points = max(int(self._point.max(initial=0)) + 1, 1)
         self._nbytes = np.array([type_of(node).nbytes for node in nodes], np.float64)
         self._is_input = np.array([role_of(node) in _TRANSIENT for node in nodes])
         self._is_made = self._point >= 0
         found = outputs_of(costs.graph)
         assert found.loss is not None
         self._loss = place[base_of(found.loss)]
+        needed = ancestors((found.loss,))
+        extra = np.array([node not in needed for node in nodes])
+        self._extra = np.flatnonzero(extra & self._forward & self._is_made)[::-1].tolist()
         edges = sorted(
             {
                 (place[base_of(operand)], index)
@@ -97,11 +105,35 @@ class SchemeMemory:
         )
         self._source, self._reader = np.array(edges, np.intp).reshape(-1, 2).T
         self._operands: list[list[int]] = [[] for _ in nodes]
+        self._readers: list[list[int]] = [[] for _ in nodes]
         for source, reader in edges:
             self._operands[reader].append(source)
+            self._readers[source].append(reader)
+        _, self._far = np.unique(
+            self._source * (self.points + 1) + self._point[self._reader], return_index=True
+        )
+        self._far = self._far[
+            self._point[self._source[self._far]] != self._point[self._reader[self._far]]
+        ]
+        self._work_ns = np.array([work_ns(node) for node in nodes], np.float64)
+        self._flops = np.array([node_flops(node) for node in nodes], np.float64)
         self._crossing = self._forward[self._source] & ~self._forward[self._reader]
         self._point = self._ordered(self._point)
         self._pairs = self._in_place(place)
+
+    def _apart(self, groups: list[int]) -> Places:
+        """Kernels of their own for forward values that fusion computes in the backward pass.
+
+        It does so with those that only the backward pass reads; one that is kept is not among them.
+        """
+        mixed = {group for group, ahead in zip(groups, self._forward, strict=True) if not ahead}
+        fresh = max(groups, default=-1) + 1
+        found = []
+        for group, ahead in zip(groups, self._forward, strict=True):
+            alone = ahead and group >= 0 and group in mixed
+            found.append(fresh if alone else group)
+            fresh += alone
+        return np.array(found, np.intp)
 
     def _ordered(self, group: Places) -> Places:
         """The point at which each node's kernel runs, in an order that keeps few bytes.
@@ -168,16 +200,18 @@ class SchemeMemory:
         a, b = type_of(self._nodes[one]), type_of(self._nodes[other])
         return a.dtype is b.dtype is not DType.BOOL and a.size == b.size
 
-    def lives(self, scheme: Mapping[str, float]) -> Lives:
+    def lives(self, scheme: Mapping[str, float], worth: Worth | None = None) -> Lives:
         """The lifetimes of a scheme's transient values.
 
         Args:
             scheme: fraction by canonical name of parameter (``Scheme.resolve``).
+            worth: as ``SchemeCosts.walk`` takes it.
 
         Raises:
             SchemeError: the loss depends on none of the parameters.
         """
-        cost, chosen, again = self._costs.walk(scheme)
+        walk = self._costs.walk(scheme, worth)
+        chosen, again = walk.selection, walk.again
         first, last, sole = self._spans(chosen, again)
         copies = self._repeated(chosen, again, last)
         sizes = self._aligned(self._nbytes * chosen.scale)
@@ -185,31 +219,49 @@ class SchemeMemory:
         lent = self._lent(first, last, sole)
         at = last[lent]
         made = np.array(copies, np.intp).reshape(-1, 3)
+        count = len(self._nodes)
         return Lives(
-            value=np.concatenate([kept, len(self._nodes) + made[:, 0], lent]),
+            value=np.concatenate([kept, count + made[:, 0], 2 * count + lent]),
             first=np.concatenate([first[kept], made[:, 1], at]),
             last=np.concatenate([last[kept], made[:, 2], at]),
             nbytes=np.concatenate([sizes[kept], sizes[made[:, 0]], -sizes[lent]]),
             points=self.points,
-            cost=cost,
+            walk=walk,
+            amounts=self._amounts(chosen, again, ~sole & (first >= 0)),
         )
 
     def peak_bytes(self, scheme: Mapping[str, float]) -> int:
         """The most bytes live at once in a scheme's step; SchemeError as ``lives``."""
         return self.lives(scheme).peak_bytes
 
+    def _amounts(self, chosen: Selection, again: Set[int], stored: Flags) -> Numbers:
+        """The work of a step: its kernels by how much they compute for each byte they move."""
+        times = chosen.computed.astype(np.float64)
+        times[list(again)] += 1  # in the forward pass and once more
+        on = (self._point >= 0) & chosen.computed
+        point = self._point[on]
+        work = np.bincount(point, (self._work_ns * chosen.scale * times)[on], self.points)
+        flops = np.bincount(point, (self._flops * chosen.scale * times)[on], self.points)
+        runs = np.bincount(point, minlength=self.points) > 0
+        sizes = self._nbytes * chosen.scale
+        source, reader = self._source[self._far], self._reader[self._far]
+        reads = chosen.computed[reader]
+        moved = np.bincount(self._point[reader[reads]], sizes[source[reads]], self.points)
+        moved += np.bincount(self._point[on & stored], sizes[on & stored], self.points)
+        return gathered(flops, work, moved, runs, 4.0 * chosen.updated)
+
     def _aligned(self, nbytes: NDArray[np.float64]) -> Bytes:
         blocks = np.ceil(nbytes / self._alignment)
         return (blocks * self._alignment).astype(np.int64)
 
-    def _spans(self, chosen: Selection, again: Set[int]) -> tuple[Places, Places, NDArray[np.bool_]]:
+    def _spans(self, chosen: Selection, again: Set[int]) -> tuple[Places, Places, Flags]:
         """First and last point of each value, and whether none but its own kernel reads it.
 
         What is computed again counts as read by the forward pass only.
         """
-        computed = chosen.computed
-        is_again = np.zeros(len(computed), np.bool_)
+        is_again = np.zeros(len(self._nodes), np.bool_)
         is_again[list(again)] = True
+        computed = self._made_once(chosen, is_again)
         edge = computed[self._source] & computed[self._reader]
         edge &= ~(self._crossing & is_again[self._source])
         source, reader = self._source[edge], self._reader[edge]
@@ -222,6 +274,16 @@ class SchemeMemory:
         sole[self._loss] = False
         sole &= ~self._is_input
         return first, last, sole
+
+    def _made_once(self, chosen: Selection, again: Flags) -> Flags:
+        """What is computed besides what only the backward pass reads and makes itself."""
+        computed = chosen.computed.copy()
+        for index in self._extra:
+            if computed[index] and again[index]:
+                computed[index] = any(
+                    computed[reader] for reader in self._readers[index] if self._forward[reader]
+                )
+        return computed
 
     def _repeated(
         self, chosen: Selection, again: Set[int], last: Places
@@ -246,7 +308,7 @@ class SchemeMemory:
                     last[source] = max(last[source], at)
         return [(index, low, high) for index, (low, high) in spans.items() if low < high]
 
-    def _lent(self, first: Places, last: Places, sole: NDArray[np.bool_]) -> Places:
+    def _lent(self, first: Places, last: Places, sole: Flags) -> Places:
         """Values that die in a kernel which writes another of their size in their place."""
         lent: dict[int, int] = {}
         for source, index in self._pairs:
