@@ -300,11 +300,9 @@ class SchemeCosts:
         if not read.size:
             return set(), worth
         cut = self._cut(self._forward & chosen.computed, read, chosen.scale)
-        if worth is not None:
-            return cut.again_at(worth), worth
         step_ns = float((self._values.work_ns * chosen.scale)[chosen.computed].sum())
         step_ns += chosen.updated * self._update_ns
-        return cut.again(self._costs, step_ns)
+        return cut.again(self._costs, step_ns, worth)
 
     def _saved(self, chosen: Selection, again: Set[int]) -> tuple[int, float]:
         """Bytes kept for the backward pass, and operations to compute again what is not kept."""

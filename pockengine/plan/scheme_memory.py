@@ -220,11 +220,13 @@ class SchemeMemory:
         at = last[lent]
         made = np.array(copies, np.intp).reshape(-1, 3)
         count = len(self._nodes)
-        return Lives(
-            value=np.concatenate([kept, count + made[:, 0], 2 * count + lent]),
-            first=np.concatenate([first[kept], made[:, 1], at]),
-            last=np.concatenate([last[kept], made[:, 2], at]),
-            nbytes=np.concatenate([sizes[kept], sizes[made[:, 0]], -sizes[lent]]),
+        return Lives(  # last of all the learning rate, which is read to the end
+            value=np.concatenate([kept, count + made[:, 0], 2 * count + lent, [3 * count]]),
+            first=np.concatenate([first[kept], made[:, 1], at, [0]]),
+            last=np.concatenate([last[kept], made[:, 2], at, [self.points - 1]]),
+            nbytes=np.concatenate(
+                [sizes[kept], sizes[made[:, 0]], -sizes[lent], [self._alignment]]
+            ),
             points=self.points,
             walk=walk,
             amounts=self._amounts(chosen, again, ~sole & (first >= 0)),

@@ -1,0 +1,243 @@
+"""The search as a mixed-integer program: which choice gains most within the limits.
+
+Variables, all 0 or 1 but the last two kinds:
+
+    b[k]  the biases of the last k layers are updated, exactly one of them;
+    y[p]  the backward pass ends at place p, exactly one of them;
+    x[i]  part i of a weight is updated, at most one of each layer's;
+    z[i]  it is, and the backward pass goes further back: x[i] less y of the place that it makes;
+    h[j]  shared value j is live because of parts, between 0 and 1;
+    M     the memory in bytes.
+
+Live bytes are linear in y, z and h. Of the points of the schedule only those enter that a solution
+violated: few ever bind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
+
+from pockengine.contribution.choice import Choice
+from pockengine.contribution.costs import CostTable, worth
+
+Numbers = NDArray[np.float64]
+_Row = dict[int, float]
+
+_MIB = float(1 << 20)  # the unit of M, so that all numbers in the program are of like size
+_EXACT = 1e-9  # the gap at which a solution counts as optimal
+_FREE = np.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """The best choice of a program, and what no choice within its limits exceeds."""
+
+    choice: Choice
+    bound: float
+
+
+@dataclass(kw_only=True)
+class Program:
+    """The program of one cost table; limits and points come with each solve.
+
+    Args:
+        table: what choices cost.
+        bias_gains: of the biases of the last 0, 1, 2, ... layers.
+        part_gains: by index of the part; a part that is not among them is never chosen.
+        rates: by name of a limit, what one of each amount takes.
+    """
+
+    table: CostTable
+    bias_gains: Sequence[float]
+    part_gains: Mapping[int, float]
+    rates: Mapping[str, Numbers]
+    _rows: list[tuple[_Row, float, float]] = field(init=False, default_factory=list)
+    _points: list[int] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Number the variables and link them."""
+        self._parts = sorted(self.part_gains)
+        wanted = set(self._parts)
+        self._places = [
+            index
+            for index, place in enumerate(self.table.places)
+            if place.ratio is None or self.table.part_of[place.layer, place.ratio] in wanted
+        ]
+        self._shared = [x for x in self.table.shared if wanted & set(x.parts)]
+        self._number()
+        self._amounts = {
+            name: {**self._amount_row(rates)} for name, rates in self.rates.items()
+        }
+        self._link()
+
+    def _number(self) -> None:
+        """Columns: biases, places, parts, shared values, memory."""
+        start = self.table.layers + 1
+        self._y = {place: start + rank for rank, place in enumerate(self._places)}
+        start += len(self._y)
+        self._x = {part: start + rank for rank, part in enumerate(self._parts)}
+        start += len(self._x)
+        self._h = range(start, start + len(self._shared))
+        self._memory = start + len(self._shared)
+        self._width = self._memory + 1
+
+    def _ends_with(self, part: int) -> int:
+        """The place that the backward pass ends at if this part is the first that is updated."""
+        made = self.table.parts[part]
+        return self._y[self.table.place_of[made.layer, made.ratio]]
+
+    def _link(self) -> None:
+        """What makes the variables one choice."""
+        table, rows = self.table, self._rows
+        rows.append((dict.fromkeys(range(table.layers + 1), 1.0), 1, 1))
+        rows.append((dict.fromkeys(self._y.values(), 1.0), 1, 1))
+        of_layer: dict[int, list[int]] = {}
+        for part in self._parts:
+            of_layer.setdefault(table.parts[part].layer, []).append(part)
+        for layer, parts in of_layer.items():
+            rows.append((dict.fromkeys((self._x[part] for part in parts), 1.0), 0, 1))
+            behind = {self._y[p]: -1.0 for p in self._places if table.places[p].layer < layer}
+            # the pass goes further back, or ends with the very part that is chosen
+            ends = {self._ends_with(part): -1.0 for part in parts}
+            taken = {self._x[part]: 1.0 for part in parts}
+            rows.append(({**taken, **ends, **behind}, -_FREE, 0))
+            rows.extend(({self._ends_with(p): 1.0, self._x[p]: -1.0}, -_FREE, 0) for p in parts)
+        for layer in range(table.layers):
+            reached = {self._y[p]: -1.0 for p in self._places if table.places[p].layer <= layer}
+            wide = {k: 1.0 for k in range(table.layers - layer, table.layers + 1)}
+            rows.append(({**wide, **reached}, -_FREE, 0))
+            alone = self._y[table.place_of[layer, None]]
+            rows.append(({alone: 1.0, table.layers - layer: -1.0}, -_FREE, 0))
+        for column, shared in zip(self._h, self._shared, strict=True):
+            held = {self._y[place]: -1.0 for place in shared.places if place in self._y}
+            by_layer: dict[int, _Row] = {}
+            for part in set(shared.parts) & set(self._parts):
+                row = by_layer.setdefault(table.parts[part].layer, {column: -1.0, **held})
+                row[self._x[part]] = 1.0
+                row[self._ends_with(part)] = row.get(self._ends_with(part), 0.0) - 1.0
+            rows.extend((row, -_FREE, 0) for row in by_layer.values())
+
+    def _amount_row(self, rates: Numbers) -> _Row:
+        """What each variable adds to an amount."""
+        table = self.table
+        row = {self._y[p]: worth(table.places[p].amounts, rates) for p in self._places}
+        biases = [worth(bias.amounts, rates) for bias in table.biases]
+        row |= {k: sum(biases[table.layers - k :]) for k in range(table.layers + 1)}
+        for part in self._parts:
+            self._further(row, part, worth(table.parts[part].amounts, rates))
+        return row
+
+    def _further(self, row: _Row, part: int, value: float) -> None:
+        """Add a value times z to a row."""
+        for column, sign in ((self._x[part], 1.0), (self._ends_with(part), -1.0)):
+            row[column] = row.get(column, 0.0) + sign * value
+
+    def _point_row(self, point: int) -> tuple[_Row, float, float]:
+        """The memory is at least what persists and what is live at a point."""
+        table = self.table
+        row = {self._y[p]: table.places[p].live_bytes[point] / _MIB for p in self._places}
+        kept = [bias.kept_bytes for bias in table.biases]
+        row |= {k: sum(kept[table.layers - k :]) / _MIB for k in range(table.layers + 1)}
+        for part in self._parts:
+            made = table.parts[part]
+            row[self._x[part]] = made.kept_bytes / _MIB
+            live = sum(p.nbytes for p in made.pieces if p.first <= point < p.end)
+            self._further(row, part, live / _MIB)
+        for column, shared in zip(self._h, self._shared, strict=True):
+            if shared.piece.first <= point < shared.piece.end:
+                row[column] = shared.piece.nbytes / _MIB
+        row[self._memory] = -1.0
+        return row, -_FREE, -table.kept_bytes / _MIB
+
+    def best(
+        self, memory_bytes: float | None, limits: Mapping[str, float], seconds: float
+    ) -> Solution | None:
+        """The choice of most gain; None where there is none within the limits.
+
+        Args:
+            memory_bytes: the limit on it; None for none.
+            limits: on amounts, by the names of ``rates``.
+            seconds: after which the best so far is taken; its bound says how far off it may be.
+        """
+        objective = np.zeros(self._width)
+        objective[: self.table.layers + 1] = self.bias_gains
+        objective[list(self._x.values())] = [self.part_gains[part] for part in self._parts]
+        return self._solve(-objective, memory_bytes, self._limited(limits), seconds)
+
+    def least(
+        self, wanted: str, gain: float, memory_bytes: float | None, limits: Mapping[str, float],
+        seconds: float,
+    ) -> Choice | None:
+        """The choice of least memory (``"memory"``) or amount of at least a gain."""
+        gains: _Row = dict(enumerate(self.bias_gains))
+        gains |= {self._x[part]: self.part_gains[part] for part in self._parts}
+        objective = np.zeros(self._width)
+        aim = {self._memory: 1.0} if wanted == "memory" else self._amounts[wanted]
+        objective[list(aim)] = list(aim.values())
+        rows = [*self._limited(limits), (gains, gain, _FREE)]
+        found = self._solve(objective, memory_bytes, rows, seconds, always=wanted == "memory")
+        return None if found is None else found.choice
+
+    def _limited(self, limits: Mapping[str, float]) -> list[tuple[_Row, float, float]]:
+        return [(self._amounts[name], -_FREE, limit) for name, limit in limits.items()]
+
+    def _solve(
+        self,
+        objective: Numbers,
+        memory_bytes: float | None,
+        rows: list[tuple[_Row, float, float]],
+        seconds: float,
+        *,
+        always: bool = False,
+    ) -> Solution | None:
+        """Solves with the points known so far, and again with those that the solution violates."""
+        upper = np.ones(self._width)
+        upper[self._memory] = _FREE if memory_bytes is None else memory_bytes / _MIB
+        while True:
+            points = self._points if always or memory_bytes is not None else []
+            every = [*self._rows, *rows, *map(self._point_row, points)]
+            found = milp(
+                objective,
+                integrality=np.r_[np.ones(self._h.start), np.zeros(len(self._h) + 1)],
+                bounds=Bounds(0, upper),
+                constraints=_constraint(every, self._width),
+                options={"mip_rel_gap": _EXACT, "time_limit": seconds},
+            )
+            if found.x is None:
+                return None
+            choice = self._choice(found.x)
+            solution = Solution(choice=choice, bound=-float(found.mip_dual_bound))
+            limit = found.x[self._memory] * _MIB if always else memory_bytes
+            if limit is None or not self._violated(choice, limit):
+                return solution
+
+    def _violated(self, choice: Choice, limit: float) -> bool:
+        """Whether a choice needs more; where it does, its worst points are remembered."""
+        if self.table.memory_bytes(choice) <= limit + 0.5:
+            return False
+        live = self.table.live_bytes(choice)
+        worst = int(live.argmax())
+        if worst in self._points:
+            return False  # within the solver's tolerance
+        self._points.append(worst)
+        return True
+
+    def _choice(self, values: Numbers) -> Choice:
+        biases = int(np.argmax(values[: self.table.layers + 1]))
+        parts = [self.table.parts[part] for part, column in self._x.items() if values[column] > 0.5]
+        return Choice(biases, {part.layer: part.ratio for part in parts})
+
+
+def _constraint(rows: Sequence[tuple[_Row, float, float]], width: int) -> LinearConstraint:
+    """Sparse rows with their bounds."""
+    counts = [len(row) for row, _, _ in rows]
+    columns = [column for row, _, _ in rows for column in row]
+    values = [value for row, _, _ in rows for value in row.values()]
+    matrix = csr_array((values, columns, np.r_[0, np.cumsum(counts)]), shape=(len(rows), width))
+    return LinearConstraint(matrix, [low for _, low, _ in rows], [high for _, _, high in rows])
