@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,11 +56,13 @@ class ChoiceCosts:
     ) -> None:
         self.layers, self.head = tuple(layers), tuple(head)
         self._counts_const = target.flash_bytes is None
+        saving = saving_costs(target)
+        self._frugal: Worth = (saving.ns_per_byte, 0.0)
         costs = SchemeCosts(
             graph,
             model,
             optimizer=optimizer,
-            costs=saving_costs(target),
+            costs=saving,
             alignment_bytes=target.alignment_bytes,
         )
         self._memory = SchemeMemory(costs, alignment_bytes=target.alignment_bytes)
@@ -71,11 +73,20 @@ class ChoiceCosts:
         return self._kept(lives) + lives.peak_bytes
 
     def table(self, ratios: Sequence[float] = RATIOS) -> CostTable:
-        """The costs of all choices: of places, of parts of weights, of biases."""
+        """The costs of all choices: of places, of parts of weights, of biases.
+
+        A step computes again what it did not keep as long as that takes little of its time, which a
+        part cannot tell by itself. So a table is told of steps that compute nothing again but what
+        is cheaper than keeping it: the more a choice updates, the less else there is time for.
+        """
         return _Builder(self, ratios).table()
 
-    def _lives(self, choice: Choice, worth: Worth | None = None) -> Lives:
-        return self._memory.lives(choice.scheme(self.layers, self.head), worth)
+    def _lives(self, choice: Choice) -> Lives:
+        return self._memory.lives(choice.scheme(self.layers, self.head))
+
+    def _alike(self, scheme: Mapping[str, float]) -> Lives:
+        """A scheme's values where all schemes keep the same."""
+        return self._memory.lives(scheme, self._frugal)
 
     def _kept(self, lives: Lives) -> int:
         cost = lives.walk.cost
@@ -106,7 +117,7 @@ class _Builder:
         self._ends: dict[int, Lives] = {}
         count = self._count
         for biases in range(count + 1):
-            self._ends[count - biases] = costs._lives(Choice(biases))  # noqa: SLF001
+            self._ends[count - biases] = self._lives(Choice(biases))
         self._biases = [self._bias(layer) for layer in range(count)]
         self._parts = [self._part(layer, r) for layer in range(count) for r in self._ratios[layer]]
 
@@ -154,6 +165,9 @@ class _Builder:
             kept_bytes=self._kept(self._ends[self._count]),
         )
 
+    def _lives(self, choice: Choice) -> Lives:
+        return self._costs._alike(choice.scheme(self._costs.layers, self._costs.head))  # noqa: SLF001
+
     def _kept(self, lives: Lives) -> int:
         return self._costs._kept(lives)  # noqa: SLF001
 
@@ -166,8 +180,7 @@ class _Builder:
         if names and any(x.biases for x in self._costs.layers[:layer]):
             full = dict(Choice(self._count).scheme(self._costs.layers, self._costs.head))
             rest = {name: part for name, part in full.items() if name not in names}
-            memory = self._costs._memory  # noqa: SLF001
-            amounts = deepest.amounts - memory.lives(rest, deepest.walk.worth).amounts
+            amounts = deepest.amounts - self._costs._alike(rest).amounts  # noqa: SLF001
         return Bias(kept_bytes=self._kept(one) - self._kept(other), amounts=_plain(amounts))
 
     def _places(self) -> list[_Sketch]:
@@ -179,7 +192,7 @@ class _Builder:
             found.append(_Sketch(layer, None, _spans(end), end.amounts - biases, 0))
             for ratio in self._ratios[layer] if layer < self._count else ():
                 choice = Choice(self._count - layer, {layer: ratio})
-                lives = self._costs._lives(choice, end.walk.worth)  # noqa: SLF001
+                lives = self._lives(choice)
                 found.append(_Sketch(layer, ratio, _spans(lives), lives.amounts - biases, 0))
         return found
 
@@ -192,9 +205,9 @@ class _Builder:
         else:
             under = {layer - 1: 1.0} if layer else {}
             biases = self._count - layer
-            without = self._costs._lives(Choice(biases, under))  # noqa: SLF001
+            without = self._lives(Choice(biases, under))
             choice = Choice(biases, {**under, layer: ratio})
-        lives = self._costs._lives(choice, without.walk.worth)  # noqa: SLF001
+        lives = self._lives(choice)
         return _Sketch(
             layer,
             ratio,

@@ -1,13 +1,16 @@
 """The search as a mixed-integer program: which choice gains most within the limits.
 
-Variables, all 0 or 1 but the last two kinds:
+Variables, 0 or 1, of which b, y and x decide all others:
 
     b[k]  the biases of the last k layers are updated, exactly one of them;
     y[p]  the backward pass ends at place p, exactly one of them;
     x[i]  part i of a weight is updated, at most one of each layer's;
     z[i]  it is, and the backward pass goes further back: x[i] less y of the place that it makes;
-    h[j]  shared value j is live because of parts, between 0 and 1;
-    M     the memory in bytes.
+    r[l]  the backward pass reaches layer l;
+    a[l]  the biases of layer l are updated;
+    g[j]  a part needs shared value j;
+    h[j]  and no place has it live already;
+    M     the memory in MiB.
 
 Live bytes are linear in y, z and h. Of the points of the schedule only those enter that a solution
 violated: few ever bind.
@@ -77,15 +80,16 @@ class Program:
         self._link()
 
     def _number(self) -> None:
-        """Columns: biases, places, parts, shared values, memory."""
+        """Columns, in the order of the module's list."""
         start = self.table.layers + 1
         self._y = {place: start + rank for rank, place in enumerate(self._places)}
         start += len(self._y)
         self._x = {part: start + rank for rank, part in enumerate(self._parts)}
-        start += len(self._x)
-        self._h = range(start, start + len(self._shared))
-        self._memory = start + len(self._shared)
-        self._width = self._memory + 1
+        self._decided = start + len(self._x)
+        kinds = (self.table.layers, self.table.layers, len(self._shared), len(self._shared), 1)
+        ends = np.cumsum([self._decided, *kinds]).tolist()
+        self._r, self._a, self._g, self._h, _ = map(range, ends, ends[1:])
+        self._memory, self._width = ends[-2], ends[-1]
 
     def _ends_with(self, part: int) -> int:
         """The place that the backward pass ends at if this part is the first that is updated."""
@@ -97,31 +101,45 @@ class Program:
         table, rows = self.table, self._rows
         rows.append((dict.fromkeys(range(table.layers + 1), 1.0), 1, 1))
         rows.append((dict.fromkeys(self._y.values(), 1.0), 1, 1))
+        self._link_layers()
         of_layer: dict[int, list[int]] = {}
         for part in self._parts:
             of_layer.setdefault(table.parts[part].layer, []).append(part)
         for layer, parts in of_layer.items():
-            rows.append((dict.fromkeys((self._x[part] for part in parts), 1.0), 0, 1))
-            behind = {self._y[p]: -1.0 for p in self._places if table.places[p].layer < layer}
+            taken = {self._x[part]: 1.0 for part in parts}
+            rows.append((taken, 0, 1))
             # the pass goes further back, or ends with the very part that is chosen
             ends = {self._ends_with(part): -1.0 for part in parts}
-            taken = {self._x[part]: 1.0 for part in parts}
+            behind = {self._r[layer - 1]: -1.0} if layer else {}
             rows.append(({**taken, **ends, **behind}, -_FREE, 0))
             rows.extend(({self._ends_with(p): 1.0, self._x[p]: -1.0}, -_FREE, 0) for p in parts)
-        for layer in range(table.layers):
-            reached = {self._y[p]: -1.0 for p in self._places if table.places[p].layer <= layer}
-            wide = {k: 1.0 for k in range(table.layers - layer, table.layers + 1)}
-            rows.append(({**wide, **reached}, -_FREE, 0))
-            alone = self._y[table.place_of[layer, None]]
-            rows.append(({alone: 1.0, table.layers - layer: -1.0}, -_FREE, 0))
-        for column, shared in zip(self._h, self._shared, strict=True):
+        for needed, live, shared in zip(self._g, self._h, self._shared, strict=True):
             held = {self._y[place]: -1.0 for place in shared.places if place in self._y}
+            rows.append(({needed: 1.0, live: -1.0, **held}, -_FREE, 0))
             by_layer: dict[int, _Row] = {}
             for part in set(shared.parts) & set(self._parts):
-                row = by_layer.setdefault(table.parts[part].layer, {column: -1.0, **held})
-                row[self._x[part]] = 1.0
-                row[self._ends_with(part)] = row.get(self._ends_with(part), 0.0) - 1.0
+                row = by_layer.setdefault(table.parts[part].layer, {needed: -1.0})
+                self._further(row, part, 1.0)
             rows.extend((row, -_FREE, 0) for row in by_layer.values())
+
+    def _link_layers(self) -> None:
+        """What is reached, and whose biases are updated, from layer to layer."""
+        count = self.table.layers
+        at: dict[int, list[int]] = {}
+        for place in self._places:
+            at.setdefault(self.table.places[place].layer, []).append(self._y[place])
+        for layer in range(count):
+            reached = {self._r[layer]: 1.0, **dict.fromkeys(at[layer], -1.0)}
+            wide = {self._a[layer]: 1.0, count - layer: -1.0}
+            if layer:
+                reached[self._r[layer - 1]] = wide[self._a[layer - 1]] = -1.0
+            alone = self._y[self.table.place_of[layer, None]]
+            self._rows += [
+                (reached, 0, 0),
+                (wide, 0, 0),
+                ({self._a[layer]: 1.0, self._r[layer]: -1.0}, -_FREE, 0),
+                ({alone: 1.0, count - layer: -1.0}, -_FREE, 0),
+            ]
 
     def _amount_row(self, rates: Numbers) -> _Row:
         """What each variable adds to an amount."""
@@ -201,10 +219,11 @@ class Program:
         upper[self._memory] = _FREE if memory_bytes is None else memory_bytes / _MIB
         while True:
             points = self._points if always or memory_bytes is not None else []
+
             every = [*self._rows, *rows, *map(self._point_row, points)]
             found = milp(
                 objective,
-                integrality=np.r_[np.ones(self._h.start), np.zeros(len(self._h) + 1)],
+                integrality=np.arange(self._width) < self._decided,
                 bounds=Bounds(0, upper),
                 constraints=_constraint(every, self._width),
                 options={"mip_rel_gap": _EXACT, "time_limit": seconds},

@@ -20,7 +20,8 @@ Check = Callable[[Choice], int]
 Axis = Literal["memory", "time", "energy"]
 
 _SECONDS = 60.0
-_ROUNDS = 50
+_ROUNDS = 8
+_CLOSE = 0.005  # of the limit: as near to it as the table's limit is brought
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,19 +164,52 @@ class _Search:
     def best(self, limits: Limits, check: Check | None) -> Found:
         began = time.monotonic()
         self._check_rates(limits)
-        memory, bound = limits.memory_bytes, None
+        solution = self._program.best(limits.memory_bytes, limits.amounts, self._seconds)
+        if solution is None and check is None:
+            raise self._infeasible(limits, check)
+        if check is None or limits.memory_bytes is None:
+            assert solution is not None
+            return self._told(solution, began, check)
+        return self._checked(limits, limits.memory_bytes, check, began)
+
+    def _checked(self, limits: Limits, most: int, check: Check, began: float) -> Found:
+        """The best of the choices whose checked memory is within a limit.
+
+        The table's limit is moved by as much as the table was wrong of the last choice; once one
+        limit led to a choice that fits and one to none, what lies between is halved.
+        """
+        low, high = float(self._costs.memory_bytes(self._lightest(limits))), float("inf")
+        limit, found, bound = float(most), None, -float("inf")
         for _ in range(_ROUNDS):
-            solution = self._program.best(memory, limits.amounts, self._seconds)
+            solution = self._program.best(max(limit, low), limits.amounts, self._seconds)
             if solution is None:
                 break
-            bound = solution.bound if bound is None else bound
-            found = self._told(replace(solution, bound=bound), began, check)
-            if limits.memory_bytes is None or found.memory_bytes <= limits.memory_bytes:
-                return found
-            told = self._costs.memory_bytes(found.choice)
-            assert memory is not None
-            memory = min(told - 1, memory, limits.memory_bytes + told - found.memory_bytes)
-        raise self._infeasible(limits, check)
+            bound = max(bound, solution.bound)
+            tried = self._told(solution, began, check)
+            told = self._costs.memory_bytes(tried.choice)
+            room = most - tried.memory_bytes
+            if room >= 0:
+                if found is not None and tried.gain <= found.gain + _tolerance(tried.gain):
+                    break
+                found, low = tried, max(limit, low)
+                limit = limit + room if high == float("inf") else (low + high) / 2
+            else:
+                high = min(limit, float(told))
+                limit = (low + high) / 2 if found or told + room <= low else told + room
+            if high - low <= _CLOSE * most or room == 0:
+                break
+        if found is None:
+            found = self._told(Solution(choice=self._lightest(limits), bound=bound), began, check)
+            if found.memory_bytes > most:
+                raise self._infeasible(limits, check)
+        return replace(found, bound=max(bound, found.gain), seconds=time.monotonic() - began)
+
+    def _lightest(self, limits: Limits) -> Choice:
+        """The choice of least memory within the other limits."""
+        choice = self._program.least("memory", -1e9, None, limits.amounts, self._seconds)
+        if choice is None:
+            raise self._infeasible(limits, None)
+        return choice
 
     def front(self, axis: Axis, limits: Limits, most: int) -> tuple[Found, ...]:
         self._check_rates(_limited(limits, axis, 1.0))
