@@ -10,7 +10,7 @@ Variables, 0 or 1, of which b, y and x decide all others:
     a[l]  the biases of layer l are updated;
     g[j]  a part needs shared value j;
     h[j]  and no place has it live already;
-    M     the memory in MiB.
+    M     the memory, in units of which places take up to a thousand.
 
 Live bytes are linear in y, z and h. Of the points of the schedule only those enter that a solution
 violated: few ever bind.
@@ -32,7 +32,7 @@ from pockengine.contribution.costs import CostTable, worth
 Numbers = NDArray[np.float64]
 _Row = dict[int, float]
 
-_MIB = float(1 << 20)  # the unit of M, so that all numbers in the program are of like size
+_LARGEST = 1000.0  # of the numbers in the program: the solver's tolerance is a millionth
 _EXACT = 1e-9  # the gap at which a solution counts as optimal
 _FREE = np.inf
 
@@ -73,6 +73,8 @@ class Program:
             if place.ratio is None or self.table.part_of[place.layer, place.ratio] in wanted
         ]
         self._shared = [x for x in self.table.shared if wanted & set(x.parts)]
+        most = max(max(place.live_bytes, default=0) for place in self.table.places)
+        self._unit = max(most + self.table.kept_bytes, 1) / _LARGEST
         self._number()
         self._amounts = {
             name: {**self._amount_row(rates)} for name, rates in self.rates.items()
@@ -159,19 +161,19 @@ class Program:
     def _point_row(self, point: int) -> tuple[_Row, float, float]:
         """The memory is at least what persists and what is live at a point."""
         table = self.table
-        row = {self._y[p]: table.places[p].live_bytes[point] / _MIB for p in self._places}
+        row = {self._y[p]: table.places[p].live_bytes[point] / self._unit for p in self._places}
         kept = [bias.kept_bytes for bias in table.biases]
-        row |= {k: sum(kept[table.layers - k :]) / _MIB for k in range(table.layers + 1)}
+        row |= {k: sum(kept[table.layers - k :]) / self._unit for k in range(table.layers + 1)}
         for part in self._parts:
             made = table.parts[part]
-            row[self._x[part]] = made.kept_bytes / _MIB
+            row[self._x[part]] = made.kept_bytes / self._unit
             live = sum(p.nbytes for p in made.pieces if p.first <= point < p.end)
-            self._further(row, part, live / _MIB)
+            self._further(row, part, live / self._unit)
         for column, shared in zip(self._h, self._shared, strict=True):
             if shared.piece.first <= point < shared.piece.end:
-                row[column] = shared.piece.nbytes / _MIB
+                row[column] = shared.piece.nbytes / self._unit
         row[self._memory] = -1.0
-        return row, -_FREE, -table.kept_bytes / _MIB
+        return row, -_FREE, -table.kept_bytes / self._unit
 
     def best(
         self, memory_bytes: float | None, limits: Mapping[str, float], seconds: float
@@ -196,14 +198,22 @@ class Program:
         gains: _Row = dict(enumerate(self.bias_gains))
         gains |= {self._x[part]: self.part_gains[part] for part in self._parts}
         objective = np.zeros(self._width)
-        aim = {self._memory: 1.0} if wanted == "memory" else self._amounts[wanted]
+        aim = {self._memory: 1.0}
+        if wanted != "memory":
+            aim = self._amounts[wanted]
+            aim = _scaled(aim, 1 / max((abs(x) for x in aim.values()), default=1.0))
         objective[list(aim)] = list(aim.values())
         rows = [*self._limited(limits), (gains, gain, _FREE)]
         found = self._solve(objective, memory_bytes, rows, seconds, always=wanted == "memory")
         return None if found is None else found.choice
 
     def _limited(self, limits: Mapping[str, float]) -> list[tuple[_Row, float, float]]:
-        return [(self._amounts[name], -_FREE, limit) for name, limit in limits.items()]
+        """Rows of like size whatever their unit is, as the solver's tolerance is absolute."""
+        scales = {name: abs(limit) or 1.0 for name, limit in limits.items()}
+        return [
+            (_scaled(self._amounts[name], 1 / scale), -_FREE, limits[name] / scale)
+            for name, scale in scales.items()
+        ]
 
     def _solve(
         self,
@@ -216,7 +226,7 @@ class Program:
     ) -> Solution | None:
         """Solves with the points known so far, and again with those that the solution violates."""
         upper = np.ones(self._width)
-        upper[self._memory] = _FREE if memory_bytes is None else memory_bytes / _MIB
+        upper[self._memory] = _FREE if memory_bytes is None else memory_bytes / self._unit
         while True:
             points = self._points if always or memory_bytes is not None else []
 
@@ -232,7 +242,7 @@ class Program:
                 return None
             choice = self._choice(found.x)
             solution = Solution(choice=choice, bound=-float(found.mip_dual_bound))
-            limit = found.x[self._memory] * _MIB if always else memory_bytes
+            limit = found.x[self._memory] * self._unit if always else memory_bytes
             if limit is None or not self._violated(choice, limit):
                 return solution
 
@@ -251,6 +261,10 @@ class Program:
         biases = int(np.argmax(values[: self.table.layers + 1]))
         parts = [self.table.parts[part] for part, column in self._x.items() if values[column] > 0.5]
         return Choice(biases, {part.layer: part.ratio for part in parts})
+
+
+def _scaled(row: _Row, factor: float) -> _Row:
+    return {column: value * factor for column, value in row.items()}
 
 
 def _constraint(rows: Sequence[tuple[_Row, float, float]], width: int) -> LinearConstraint:

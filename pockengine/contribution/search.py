@@ -246,7 +246,8 @@ class _Search:
         for most in (limit, _below(axis, self._cost(axis, b))):
             within = _limited(limits, axis, most)
             found = self._cheapest(axis, self.best(within, None), within)
-            if found.gain > a.gain + _tolerance(a.gain):
+            costs = [self._cost(axis, each) for each in (a, found, b)]
+            if found.gain > a.gain + _tolerance(a.gain) and costs[0] < costs[1] < costs[2]:
                 return found
         return None
 

@@ -42,7 +42,7 @@ def instances(draw: st.DrawFn) -> tuple[Sensitivity, CostTable]:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
 
     def amounts(low: int) -> tuple[float, ...]:
-        return tuple(rng.integers(low, 50, COUNT).tolist())
+        return tuple(rng.integers(low, low + 50, COUNT).tolist())
 
     def piece() -> Piece:
         first = int(rng.integers(0, POINTS))
