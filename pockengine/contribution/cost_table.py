@@ -67,10 +67,15 @@ class ChoiceCosts:
         )
         self._memory = SchemeMemory(costs, alignment_bytes=target.alignment_bytes)
 
+    @property
+    def points(self) -> int:
+        """Of the schedule."""
+        return self._memory.points
+
     def memory_bytes(self, choice: Choice) -> int:
         """Working memory that a choice needs, of its own scheme and not by a table."""
         lives = self._lives(choice)
-        return self._kept(lives) + lives.peak_bytes
+        return self.kept_bytes(lives) + lives.peak_bytes
 
     def table(self, ratios: Sequence[float] = RATIOS) -> CostTable:
         """The costs of all choices: of places, of parts of weights, of biases.
@@ -84,11 +89,16 @@ class ChoiceCosts:
     def _lives(self, choice: Choice) -> Lives:
         return self._memory.lives(choice.scheme(self.layers, self.head))
 
-    def _alike(self, scheme: Mapping[str, float]) -> Lives:
-        """A scheme's values where all schemes keep the same."""
+    def alike(self, choice: Choice) -> Lives:
+        """A choice's values where all choices keep the same: what the table is made of."""
+        return self.alike_by_names(choice.scheme(self.layers, self.head))
+
+    def alike_by_names(self, scheme: Mapping[str, float]) -> Lives:
+        """As ``alike``, of a scheme."""
         return self._memory.lives(scheme, self._frugal)
 
-    def _kept(self, lives: Lives) -> int:
+    def kept_bytes(self, lives: Lives) -> int:
+        """Parameters and state, and constants where they are in working memory."""
         cost = lives.walk.cost
         const = cost.const_bytes if self._counts_const else 0
         return cost.param_bytes + cost.state_bytes + const
@@ -113,11 +123,11 @@ class _Builder:
         self._ratios = [
             tuple(r for r in ratios if r == 1 or layer.sliceable) for layer in costs.layers
         ]
-        self._points = costs._memory.points  # noqa: SLF001 - the same module's
+        self._points = costs.points
         self._ends: dict[int, Lives] = {}
         count = self._count
         for biases in range(count + 1):
-            self._ends[count - biases] = self._lives(Choice(biases))
+            self._ends[count - biases] = self._costs.alike(Choice(biases))
         self._biases = [self._bias(layer) for layer in range(count)]
         self._parts = [self._part(layer, r) for layer in range(count) for r in self._ratios[layer]]
 
@@ -162,14 +172,8 @@ class _Builder:
             shared=tuple(
                 Shared(piece=ranked(x.piece), parts=x.parts, places=x.places) for x in shared
             ),
-            kept_bytes=self._kept(self._ends[self._count]),
+            kept_bytes=self._costs.kept_bytes(self._ends[self._count]),
         )
-
-    def _lives(self, choice: Choice) -> Lives:
-        return self._costs._alike(choice.scheme(self._costs.layers, self._costs.head))  # noqa: SLF001
-
-    def _kept(self, lives: Lives) -> int:
-        return self._costs._kept(lives)  # noqa: SLF001
 
     def _bias(self, layer: int) -> Bias:
         """Bytes by what one layer more adds; work by what is left without this one's biases."""
@@ -180,8 +184,8 @@ class _Builder:
         if names and any(x.biases for x in self._costs.layers[:layer]):
             full = dict(Choice(self._count).scheme(self._costs.layers, self._costs.head))
             rest = {name: part for name, part in full.items() if name not in names}
-            amounts = deepest.amounts - self._costs._alike(rest).amounts  # noqa: SLF001
-        return Bias(kept_bytes=self._kept(one) - self._kept(other), amounts=_plain(amounts))
+            amounts = deepest.amounts - self._costs.alike_by_names(rest).amounts
+        return Bias(kept_bytes=self._costs.kept_bytes(one) - self._costs.kept_bytes(other), amounts=_plain(amounts))
 
     def _places(self) -> list[_Sketch]:
         """The head, and of each layer its biases alone and with each part of its weight."""
@@ -192,7 +196,7 @@ class _Builder:
             found.append(_Sketch(layer, None, _spans(end), end.amounts - biases, 0))
             for ratio in self._ratios[layer] if layer < self._count else ():
                 choice = Choice(self._count - layer, {layer: ratio})
-                lives = self._lives(choice)
+                lives = self._costs.alike(choice)
                 found.append(_Sketch(layer, ratio, _spans(lives), lives.amounts - biases, 0))
         return found
 
@@ -205,15 +209,15 @@ class _Builder:
         else:
             under = {layer - 1: 1.0} if layer else {}
             biases = self._count - layer
-            without = self._lives(Choice(biases, under))
+            without = self._costs.alike(Choice(biases, under))
             choice = Choice(biases, {**under, layer: ratio})
-        lives = self._lives(choice)
+        lives = self._costs.alike(choice)
         return _Sketch(
             layer,
             ratio,
             _added(_spans(lives), _spans(without)),
             lives.amounts - without.amounts,
-            self._kept(lives) - self._kept(without),
+            self._costs.kept_bytes(lives) - self._costs.kept_bytes(without),
         )
 
     def _divided(self, places: Sequence[_Sketch]) -> tuple[_Found, list[Shared]]:

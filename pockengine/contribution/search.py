@@ -79,6 +79,8 @@ def best(
 ) -> Found:
     """The choice of the largest predicted gain within limits, exactly.
 
+    Parts of weights that gained nothing are not chosen.
+
     Args:
         sensitivity: what each part gains.
         costs: what each part costs.
