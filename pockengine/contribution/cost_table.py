@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from torch import nn
@@ -27,7 +28,7 @@ _Found = list[tuple[int, int, Piece]]
 
 
 def working_bytes(plan: Plan, target: Target) -> int:
-    """What a plan needs of a target's working memory: also its constants where that has no flash."""
+    """What a plan needs of a target's working memory: constants too where it has no flash."""
     working = plan.arena_bytes + plan.param_bytes + plan.state_bytes
     return working + (plan.const_bytes if target.flash_bytes is None else 0)
 
@@ -185,7 +186,10 @@ class _Builder:
             full = dict(Choice(self._count).scheme(self._costs.layers, self._costs.head))
             rest = {name: part for name, part in full.items() if name not in names}
             amounts = deepest.amounts - self._costs.alike_by_names(rest).amounts
-        return Bias(kept_bytes=self._costs.kept_bytes(one) - self._costs.kept_bytes(other), amounts=_plain(amounts))
+        return Bias(
+            kept_bytes=self._costs.kept_bytes(one) - self._costs.kept_bytes(other),
+            amounts=_plain(amounts),
+        )
 
     def _places(self) -> list[_Sketch]:
         """The head, and of each layer its biases alone and with each part of its weight."""
@@ -244,7 +248,7 @@ def _in_common(value: int, found: _Found, places: Sequence[_Sketch]) -> list[Sha
     """A value of several parts, cut where one of them begins or ends to need it."""
     cuts = sorted({x for _, _, piece in found for x in (piece.first, piece.end)})
     result = []
-    for first, end in zip(cuts, cuts[1:], strict=False):
+    for first, end in pairwise(cuts):
         over = [(i, p) for i, _, p in found if p.first <= first and end <= p.end]
         held = [
             index

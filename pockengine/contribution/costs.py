@@ -139,7 +139,7 @@ class CostTable:
         return sum(worth(amounts, rates) for amounts in (place, *biases, *parts))
 
     def to_json(self) -> str:
-        """All of it as a JSON document; of a place's bytes, where they differ from the one's before."""
+        """All of it as a JSON document; of a place's bytes, what differs from the place before."""
         document: dict[str, Any] = {"format": _FORMAT, "version": _VERSION, **asdict(self)}
         before: tuple[int, ...] = ()
         for place in document["places"]:

@@ -76,9 +76,7 @@ class Program:
         most = max(max(place.live_bytes, default=0) for place in self.table.places)
         self._unit = max(most + self.table.kept_bytes, 1) / _LARGEST
         self._number()
-        self._amounts = {
-            name: {**self._amount_row(rates)} for name, rates in self.rates.items()
-        }
+        self._amounts = {name: {**self._amount_row(rates)} for name, rates in self.rates.items()}
         self._link()
 
     def _number(self) -> None:
@@ -191,7 +189,11 @@ class Program:
         return self._solve(-objective, memory_bytes, self._limited(limits), seconds)
 
     def least(
-        self, wanted: str, gain: float, memory_bytes: float | None, limits: Mapping[str, float],
+        self,
+        wanted: str,
+        gain: float,
+        memory_bytes: float | None,
+        limits: Mapping[str, float],
         seconds: float,
     ) -> Choice | None:
         """The choice of least memory (``"memory"``) or amount of at least a gain."""

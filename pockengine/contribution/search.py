@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from pockengine.contribution.choice import Choice
@@ -223,7 +224,7 @@ class _Search:
         while solves < most:
             gaps = [
                 (self._cost(axis, b) - self._cost(axis, a), a, b)
-                for a, b in zip(points, points[1:], strict=False)
+                for a, b in pairwise(points)
                 if self._cost(axis, b) not in closed
             ]
             if not gaps:
@@ -257,18 +258,14 @@ class _Search:
         """The choice of as much gain at the least cost."""
         began = time.monotonic()
         gain = found.gain - _tolerance(found.gain)
-        choice = self._program.least(
-            axis, gain, limits.memory_bytes, limits.amounts, self._seconds
-        )
+        choice = self._program.least(axis, gain, limits.memory_bytes, limits.amounts, self._seconds)
         if choice is None or self._axis_cost(axis, choice) >= self._cost(axis, found):
             return found
         return self._told(Solution(choice=choice, bound=found.bound), began, None)
 
     def _least(self, axis: Axis, limits: Limits) -> Found:
         """The choice of least cost, and of those the one of most gain."""
-        choice = self._program.least(
-            axis, -1e9, limits.memory_bytes, limits.amounts, self._seconds
-        )
+        choice = self._program.least(axis, -1e9, limits.memory_bytes, limits.amounts, self._seconds)
         assert choice is not None
         return self.best(_limited(limits, axis, self._axis_cost(axis, choice)), None)
 
@@ -333,7 +330,9 @@ class _Search:
 def _limited(limits: Limits, axis: Axis, most: float) -> Limits:
     if axis == "memory":
         return replace(limits, memory_bytes=int(most))
-    return replace(limits, **{"step_ms" if axis == "time" else "energy_joules": most})
+    if axis == "time":
+        return replace(limits, step_ms=most)
+    return replace(limits, energy_joules=most)
 
 
 def _below(axis: Axis, cost: float) -> float:

@@ -8,7 +8,8 @@ and a minimum cut over the forward values that are still read says which of them
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -254,7 +255,7 @@ class SchemeCosts:
             raise _trains_nothing(scheme)
         return parts
 
-    def _priced(self, parts: _Parts, chosen: Selection, again: Set[int]) -> SchemeCost:
+    def _priced(self, parts: _Parts, chosen: Selection, again: AbstractSet[int]) -> SchemeCost:
         work = self._flops * chosen.scale * chosen.computed
         saved, recomputed = self._saved(chosen, again)
         updated = {name: _sliced(self._types[name], part) for name, part in parts.items()}
@@ -294,7 +295,9 @@ class SchemeCosts:
         inside = self._forward & chosen.computed
         return np.unique(self._source[inside[self._source] & behind[self._reader]])
 
-    def _again(self, chosen: Selection, worth: Worth | None) -> tuple[Set[int], Worth | None]:
+    def _again(
+        self, chosen: Selection, worth: Worth | None
+    ) -> tuple[AbstractSet[int], Worth | None]:
         """Forward values that are computed again where the backward pass needs them."""
         read = self._read(chosen)
         if not read.size:
@@ -304,7 +307,7 @@ class SchemeCosts:
         step_ns += chosen.updated * self._update_ns
         return cut.again(self._costs, step_ns, worth)
 
-    def _saved(self, chosen: Selection, again: Set[int]) -> tuple[int, float]:
+    def _saved(self, chosen: Selection, again: AbstractSet[int]) -> tuple[int, float]:
         """Bytes kept for the backward pass, and operations to compute again what is not kept."""
         inside = self._forward & chosen.computed
         stack = self._read(chosen).tolist()
@@ -321,7 +324,7 @@ class SchemeCosts:
                 nbytes += self._nbytes[index] * chosen.scale[index]
         return round(nbytes), float(flops)
 
-    def made_from(self, index: int, again: Set[int]) -> list[int]:
+    def made_from(self, index: int, again: AbstractSet[int]) -> list[int]:
         """What a value is computed again from; no bits are needed in between."""
         bits = self._bits.get(index)
         return self._operands[index if bits is None or bits not in again else bits]

@@ -7,12 +7,12 @@ to the other. What is computed again is computed inside the first kernel that ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.fx import Node
 
 from pockengine.ir.forward import forward_values
 from pockengine.ir.graph import ancestors, group_of, kind_of, outputs_of, role_of, type_of
@@ -119,7 +119,7 @@ class SchemeMemory:
         self._flops = np.array([node_flops(node) for node in nodes], np.float64)
         self._crossing = self._forward[self._source] & ~self._forward[self._reader]
         self._point = self._ordered(self._point)
-        self._pairs = self._in_place(place)
+        self._pairs = self._in_place()
 
     def _apart(self, groups: list[int]) -> Places:
         """Kernels of their own for forward values that fusion computes in the backward pass.
@@ -175,7 +175,7 @@ class SchemeMemory:
         found = order(tasks, sizes=self._aligned(self._nbytes).tolist())
         return [kernels[place] for place in found]
 
-    def _in_place(self, place: Mapping[Node, int]) -> list[tuple[int, int]]:
+    def _in_place(self) -> list[tuple[int, int]]:
         """Pairs (read, written) of one kernel of which the second may take the bytes of the first.
 
         A chain of elementwise calls of one size leads from the first to the second.
@@ -236,27 +236,31 @@ class SchemeMemory:
         """The most bytes live at once in a scheme's step; SchemeError as ``lives``."""
         return self.lives(scheme).peak_bytes
 
-    def _amounts(self, chosen: Selection, again: Set[int], stored: Flags) -> Numbers:
+    def _amounts(self, chosen: Selection, again: AbstractSet[int], stored: Flags) -> Numbers:
         """The work of a step: its kernels by how much they compute for each byte they move."""
         times = chosen.computed.astype(np.float64)
         times[list(again)] += 1  # in the forward pass and once more
         on = (self._point >= 0) & chosen.computed
         point = self._point[on]
-        work = np.bincount(point, (self._work_ns * chosen.scale * times)[on], self.points)
-        flops = np.bincount(point, (self._flops * chosen.scale * times)[on], self.points)
+        work = self._summed(point, (self._work_ns * chosen.scale * times)[on])
+        flops = self._summed(point, (self._flops * chosen.scale * times)[on])
         runs = np.bincount(point, minlength=self.points) > 0
         sizes = self._nbytes * chosen.scale
         source, reader = self._source[self._far], self._reader[self._far]
         reads = chosen.computed[reader]
-        moved = np.bincount(self._point[reader[reads]], sizes[source[reads]], self.points)
-        moved += np.bincount(self._point[on & stored], sizes[on & stored], self.points)
+        moved = self._summed(self._point[reader[reads]], sizes[source[reads]])
+        moved += self._summed(self._point[on & stored], sizes[on & stored])
         return gathered(flops, work, moved, runs, 4.0 * chosen.updated)
+
+    def _summed(self, point: Places, values: Numbers) -> Numbers:
+        """Sums of values by point of the schedule."""
+        return np.bincount(point, values, self.points).astype(np.float64)
 
     def _aligned(self, nbytes: NDArray[np.float64]) -> Bytes:
         blocks = np.ceil(nbytes / self._alignment)
         return (blocks * self._alignment).astype(np.int64)
 
-    def _spans(self, chosen: Selection, again: Set[int]) -> tuple[Places, Places, Flags]:
+    def _spans(self, chosen: Selection, again: AbstractSet[int]) -> tuple[Places, Places, Flags]:
         """First and last point of each value, and whether none but its own kernel reads it.
 
         What is computed again counts as read by the forward pass only.
@@ -288,7 +292,7 @@ class SchemeMemory:
         return computed
 
     def _repeated(
-        self, chosen: Selection, again: Set[int], last: Places
+        self, chosen: Selection, again: AbstractSet[int], last: Places
     ) -> list[tuple[int, int, int]]:
         """What is computed again and read by several kernels; lengthens the lives of the rest."""
         computed = chosen.computed
