@@ -391,6 +391,7 @@ def prepare(  # noqa: PLR0913 - as compile
         target=target,
         observe=observe,
     )
+    check_fits(prepared.plan, target)
     names = {name: captured.aliases.get(name, name) for name in model.state_dict()}
     return replace(prepared, names=names, dtypes=dtypes, adapters=adapter_scales(model), loss=kind)
 
@@ -407,7 +408,9 @@ def prepare_captured(  # noqa: PLR0913 - as prepare
     target: Target = HOST,
     observe: Observer | None = None,
 ) -> Prepared:
-    """``prepare`` of graphs that are captured already; without the model's names for a checkpoint.
+    """``prepare`` of graphs that are captured already, whether or not the target has the memory.
+
+    The model's names, which checkpoints are written by, are left to be filled in.
 
     Args:
         captures: the model at each shape; the first one holds all contents.
@@ -444,7 +447,6 @@ def prepare_captured(  # noqa: PLR0913 - as prepare
         {source.name: works(source.graph, source.kernels) for source in sources},
         target.alignment_bytes,
     )
-    check_fits(plan, target)
     return Prepared(
         target=target,
         sources=sources,

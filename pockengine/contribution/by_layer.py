@@ -41,7 +41,7 @@ def contribution_chart(sensitivity: Sensitivity) -> Markup:
         mark
         for (index, ratio), gain in sensitivity.weights.items()
         for mark in _gain_marks(
-            plot, _place(index, ratio, ratios), gain, _Kind(ratio, ratios, gain.steps < most)
+            plot, _place(index, ratio, ratios), gain, _Kind(ratio, ratios, gain.stopped_early(most))
         )
     ]
     hints = [gains_hint(sensitivity, index) for index in range(len(layers))]
@@ -50,7 +50,9 @@ def contribution_chart(sensitivity: Sensitivity) -> Markup:
         label=f"Gain of updating parts of each of {len(layers)} weights, with 95 % intervals",
         upwards="points of accuracy over updating biases alone", signed=True, dots=len(ratios),
     )  # fmt: skip
-    return joined([_ratio_legend(ratios, early=any(gain.steps < most for gain in gains)), chart])
+    return joined(
+        [_ratio_legend(ratios, early=any(gain.stopped_early(most) for gain in gains)), chart]
+    )
 
 
 def cost_charts(layers: Sequence[Layer], costs: Sequence[LayerCost]) -> list[Markup]:
@@ -127,7 +129,7 @@ def gains_hint(sensitivity: Sensitivity, index: int) -> str:
     for ratio in ratios_of(sensitivity):
         found = sensitivity.weights.get((index, ratio))
         if found:
-            early = ", stopped early" if found.steps < most else ""
+            early = ", stopped early" if found.stopped_early(most) else ""
             lines.append(f"{part(ratio)}: {with_interval(found)} points{early}")
     return "\n".join(lines)
 

@@ -35,20 +35,20 @@ def spread(
         False: max(of_biases, _LEAST) / (positive[Choice(count)] or 1.0),
         True: max(of_weights, _LEAST) / (full or 1.0),
     }
+    accuracy = _mean([outcome.curve[-1][1] for outcome in head.values()])
     gains = {
         choice: Gain(
             choice=choice,
             mean=scales[bool(choice.weights)] * value,
             low=0.0,
             high=scales[bool(choice.weights)] * value,
-            accuracy=float("nan"),
+            accuracy=accuracy + scales[bool(choice.weights)] * value,
             steps=0,
             seeds=0,
             estimate=estimates[choice],
         )
         for choice, value in positive.items()
     }
-    accuracy = _mean([outcome.curve[-1][1] for outcome in head.values()])
     steps = next(iter(head.values())).curve[-1][0]
     return Sensitivity(
         layers=begun.layers,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 from scipy.stats import t as student
 
 _LEVEL = 0.975
+_FEW = 3  # pairs, below which a rank correlation says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +53,11 @@ def pooled(differences: Sequence[Sequence[float]], samples: int) -> Spread:
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
     """Differences of the seeds that both have."""
     return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+
+
+def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Spearman's; None for too few pairs, or where one side is all alike."""
+    if len(pairs) < _FEW or any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):
+        return None
+    found: Any = spearmanr(*zip(*pairs, strict=True))
+    return float(found.statistic)

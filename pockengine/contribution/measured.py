@@ -21,7 +21,8 @@ class Gain:
         low: lower end of the 95 % interval.
         high: its upper end.
         accuracy: the candidate's own, mean over seeds.
-        steps: how long each seed was trained; fewer than the longest where it was stopped early.
+        steps: how long each seed was trained; fewer than the longest where it was stopped early, 0
+            where it was not trained at all, but its gain is a share of a measured one.
         seeds: how many.
         estimate: what the gradients of the untrained model say, in units of its own; None where
             it was not asked.
@@ -35,6 +36,10 @@ class Gain:
     steps: int
     seeds: int
     estimate: float | None = None
+
+    def stopped_early(self, most: int) -> bool:
+        """Whether it was trained for less than ``most`` steps, but trained."""
+        return 0 < self.steps < most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,15 @@ def _summary(sensitivity: Sensitivity) -> Markup:
     """What was measured, in two sentences."""
     base, steps = sensitivity.baseline, counted(most_steps(sensitivity), "training step")
     count = counted(len(sensitivity.layers), "layer")
+    if any(gain.steps == 0 for gain in all_gains(sensitivity)):
+        return tag(
+            "p",
+            f"The gains of {count} are estimated from gradients: shares of what all biases, and "
+            "all weights, gained together when they were fine-tuned and tried on held-out "
+            f"examples. Training only the head gets {percent(base.accuracy)} of them right; a gain "
+            "is how many percentage points more a part may get right.",
+            class_="lead",
+        )
     return tag(
         "p",
         f"The biases and weights of {count} were fine-tuned a part at a time, with "

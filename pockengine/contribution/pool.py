@@ -16,7 +16,7 @@ from pockengine.contribution.begin import Begun
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.store import Store
 from pockengine.contribution.study import digest
-from pockengine.contribution.trial import Candidate, Outcome, run_trials
+from pockengine.contribution.trial import Candidate, Course, Outcome, run_trials
 from pockengine.errors import TrainError
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -72,28 +72,28 @@ class Pool:
     seeds: Sequence[int]
     progress: Progress | None = None
 
-    def run(self, candidates: Mapping[Choice, Candidate], stops: Sequence[int]) -> Outcomes:
+    def run(self, candidates: Mapping[Choice, Candidate], course: Course) -> Outcomes:
         """The outcomes of some candidates, those that are kept already and those that are new.
 
         Choices that update the same have one trial.
 
         Args:
             candidates: what each choice trains.
-            stops: after how many steps to measure; the last ends a run.
+            course: from where, and how far.
 
         Raises:
             TrainError: a process died.
         """
         kept = self.store.outcomes(self.begun.name)
+        end = course.stops[-1]
         names = {choice: digest(each.fractions) for choice, each in candidates.items()}
         wanted = {names[choice]: choice for choice in candidates}
         missing = {
-            name: [seed for seed in self.seeds if (name, seed, stops[-1]) not in kept]
-            for name in wanted
+            name: [seed for seed in self.seeds if (name, seed, end) not in kept] for name in wanted
         }
         waiting: dict[Future[list[Outcome]], str] = {
             self.executor.submit(
-                run_trials, str(self.begun.folder), candidates[wanted[name]], seeds, tuple(stops)
+                run_trials, str(self.begun.folder), candidates[wanted[name]], seeds, course
             ): name
             for name, seeds in missing.items()
             if seeds
@@ -101,7 +101,7 @@ class Pool:
         self._collect(waiting, wanted)
         kept = self.store.outcomes(self.begun.name)
         return {
-            choice: {seed: kept[names[choice], seed, stops[-1]] for seed in self.seeds}
+            choice: {seed: kept[names[choice], seed, end] for seed in self.seeds}
             for choice in candidates
         }
 

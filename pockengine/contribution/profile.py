@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,15 @@ from pockengine.contribution.candidates import bias_choices, candidate_of, weigh
 from pockengine.contribution.choice import RATIOS, Choice
 from pockengine.contribution.estimate import estimate
 from pockengine.contribution.fast import spread
+from pockengine.contribution.intervals import pooled
 from pockengine.contribution.measured import Sensitivity
 from pockengine.contribution.pool import Outcomes, Pool, Progress, local_pool
+from pockengine.contribution.report import Profiled, Report
+from pockengine.contribution.shown import Checked
 from pockengine.contribution.store import Store
 from pockengine.contribution.study import Score
 from pockengine.contribution.summary import Measured, differences_of, summarize
-from pockengine.contribution.trial import Candidate, Outcome
+from pockengine.contribution.trial import Candidate, Course, Outcome
 from pockengine.errors import InputError
 from pockengine.frontend.losses import Loss
 from pockengine.model_tree import channel_axes
@@ -59,7 +63,7 @@ def profile(  # noqa: PLR0913 - each a decision of its own
     jobs: int | None = None,
     cache_bytes: int = 2 << 30,
     progress: Progress | None = None,
-) -> Sensitivity:
+) -> Report:
     """Measure what each layer is worth on a task, by fine-tuning it with the compiled trainer.
 
     Tried are: the head alone; the biases of the last k layers, for each k; each weight at each
@@ -94,6 +98,9 @@ def profile(  # noqa: PLR0913 - each a decision of its own
         progress: called with how many trials of a round are done, and of how many; None for a bar
             on standard error where that is a terminal or a notebook.
 
+    Returns:
+        What each layer is worth; ``best`` of it says what to update under limits.
+
     Raises:
         InputError: an argument is not what it should be.
         CaptureError: the model or the loss cannot be captured.
@@ -111,18 +118,33 @@ def profile(  # noqa: PLR0913 - each a decision of its own
     )
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        store = stack.enter_context(Store(place / _TRIALS))
-        begun = begin(model, task, settings, place)
-        runs = executor or stack.enter_context(local_pool(jobs))
-        tell = stack.enter_context(_bar()) if progress is None else progress
-        pool = Pool(begun=begun, store=store, executor=runs, seeds=range(seeds), progress=tell)
-        work = _Profile(pool, model, sorted(ratios))
-        told = {"lr": lr, "epochs": epochs, "batch": batch, "seeds": seeds, "fast": fast}
-        told |= {**begun.study.rows, "steps": begun.study.steps}
+    begun = begin(model, task, settings, place)
+    told = {"lr": lr, "epochs": epochs, "batch": batch, "seeds": seeds, "fast": fast}
+    told |= {**begun.study.rows, "steps": begun.study.steps}
+
+    @contextmanager
+    def opened() -> Iterator[_Profile]:
+        with ExitStack() as stack:
+            pool = Pool(
+                begun=begun,
+                store=stack.enter_context(Store(place / _TRIALS)),
+                executor=executor or stack.enter_context(local_pool(jobs)),
+                seeds=range(seeds),
+                progress=stack.enter_context(_bar()) if progress is None else progress,
+            )
+            yield _Profile(pool, model, sorted(ratios))
+
+    def measure(choices: Sequence[Choice]) -> Sequence[Checked]:
+        with opened() as work:
+            return work.checked(choices, sensitivity)
+
+    with opened() as work:
         if fast:
-            return spread(begun, work.ends(), work.estimates(), told)
-        return summarize(begun, work.measured(sorted(rungs), keep), told)
+            sensitivity = spread(begun, work.ends(), work.estimates(), told)
+        else:
+            sensitivity = summarize(begun, work.measured(sorted(rungs), keep), told)
+    known = Profiled(model, begun.study.captured, begun.study.optimizer, measure)
+    return Report(sensitivity, known)
 
 
 class _Profile:
@@ -144,10 +166,10 @@ class _Profile:
         steps = self._pool.begun.study.steps
         stops = sorted({max(1, round(part * steps)) for part in rungs})
         estimates = self.estimates()
-        biases = self._run(bias_choices(self._layers), stops)
+        biases = self._run(bias_choices(self._layers), Course(stops=tuple(stops)))
         alive, weights = list(self._weights), dict[Choice, Mapping[int, Outcome]]()
-        for index in range(len(stops)):
-            found = self._run(alive, stops[: index + 1])
+        for start, stop in pairwise([0, *stops]):
+            found = self._run(alive, Course(stops=(stop,), start=start))
             weights.update(found)
             gains = {choice: self._gain(choice, found, biases) for choice in alive}
             ranked = sorted(alive, key=lambda choice: gains[choice], reverse=True)
@@ -159,7 +181,24 @@ class _Profile:
         """Train the head alone, then all biases too, then everything."""
         count = len(self._layers)
         whole = Choice(count, dict.fromkeys(range(count), 1.0))
-        return self._run([Choice(0), Choice(count), whole], [self._pool.begun.study.steps])
+        return self._run([Choice(0), Choice(count), whole], self._whole)
+
+    def checked(self, choices: Sequence[Choice], found: Sensitivity) -> list[Checked]:
+        """Fine-tune choices as a whole; their gains over the head alone, beside predictions."""
+        outcomes = self._run([Choice(0), *choices], self._whole)
+        gains = {c: differences_of(outcomes[c], outcomes[Choice(0)]) for c in choices}
+        half = pooled(list(gains.values()), self._pool.begun.study.rows["test"]).half_width
+        means = {choice: sum(values) / len(values) for choice, values in gains.items()}
+        return [
+            Checked(
+                choice=choice,
+                predicted=found.predicted(choice),
+                measured=means[choice],
+                low=means[choice] - half(len(values)),
+                high=means[choice] + half(len(values)),
+            )
+            for choice, values in gains.items()
+        ]
 
     def estimates(self) -> dict[Choice, float]:
         """What gradients say of each weight at each ratio, and of the biases of each count."""
@@ -194,8 +233,13 @@ class _Profile:
         chosen = self._layers[len(self._layers) - choice.biases :]
         return sum(sum(found.get(name, ())) for layer in chosen for name in layer.biases)
 
-    def _run(self, choices: Sequence[Choice], stops: Sequence[int]) -> Outcomes:
-        return self._pool.run({choice: self._candidate(choice) for choice in choices}, stops)
+    @property
+    def _whole(self) -> Course:
+        """A run from its start to its end."""
+        return Course(stops=(self._pool.begun.study.steps,))
+
+    def _run(self, choices: Sequence[Choice], course: Course) -> Outcomes:
+        return self._pool.run({choice: self._candidate(choice) for choice in choices}, course)
 
     def _candidate(self, choice: Choice) -> Candidate:
         begun = self._pool.begun

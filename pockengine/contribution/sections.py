@@ -156,7 +156,7 @@ def _weight_table(sensitivity: Sensitivity) -> Markup:
 def _cell(gain: Gain | None, most: int) -> str:
     if gain is None:
         return NOTHING
-    return with_interval(gain) + ("*" if gain.steps < most else "")
+    return with_interval(gain) + ("*" if gain.stopped_early(most) else "")
 
 
 def biases_section(sensitivity: Sensitivity, chosen: FrontPoint | None) -> Markup:

@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scipy.stats import spearmanr
-
 from pockengine.contribution.begin import Begun
 from pockengine.contribution.choice import Choice
-from pockengine.contribution.intervals import Spread, paired, pooled
+from pockengine.contribution.intervals import Spread, paired, pooled, rank_correlation
 from pockengine.contribution.measured import Gain, Sensitivity
 from pockengine.contribution.pool import Outcomes
-
-_FEW = 3  # pairs, below which a rank correlation says nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +59,7 @@ def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> 
         biases=tuple(gains[choice] for choice in measured.biases if choice.biases),
         weights=weights,
         settings=settings,
-        rank_correlation=_rank_correlation(list(weights.values())),
+        rank_correlation=_agreement(list(weights.values())),
     )
 
 
@@ -114,12 +110,7 @@ def _gain(
     )
 
 
-def _rank_correlation(gains: Sequence[Gain]) -> float | None:
-    """Spearman's, of estimates with what was measured."""
+def _agreement(gains: Sequence[Gain]) -> float | None:
+    """Of estimates with what was measured."""
     pairs = [(gain.estimate, gain.mean) for gain in gains if gain.estimate is not None]
-    if len(pairs) < _FEW or len({first for first, _ in pairs}) == 1:
-        return None
-    if len({second for _, second in pairs}) == 1:
-        return None
-    found: Any = spearmanr(*zip(*pairs, strict=True))
-    return float(found.statistic)
+    return rank_correlation(pairs)

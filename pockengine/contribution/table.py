@@ -72,7 +72,7 @@ def _subject(sensitivity: Sensitivity, kind: str, index: int | None) -> list[obj
 
 def _figures(gain: Gain, most: int) -> list[object]:
     estimate = "" if gain.estimate is None else gain.estimate
-    early = int(gain.steps < most)
+    early = int(gain.stopped_early(most))
     figures = [gain.mean, gain.low, gain.high, gain.accuracy]
     return [*figures, gain.steps, gain.seeds, early, estimate]
 
@@ -91,7 +91,7 @@ def _cell(gain: Gain | None, most: int) -> str:
     if gain is None:
         return ""
     interval = f" [{_points(gain.low)}, {_points(gain.high)}]" if has_interval(gain) else ""
-    return f"{_points(gain.mean)}{interval}{_EARLY if gain.steps < most else ''}"
+    return f"{_points(gain.mean)}{interval}{_EARLY if gain.stopped_early(most) else ''}"
 
 
 def _points(fraction: float) -> str:
@@ -130,8 +130,11 @@ def _legend(sensitivity: Sensitivity) -> str:
         "a part of the weight's input channels: over just those biases.",
     ]
     most = most_steps(sensitivity)
-    if any(each.steps < most for each in (*sensitivity.biases, *sensitivity.weights.values())):
+    gains = (*sensitivity.biases, *sensitivity.weights.values())
+    if any(each.stopped_early(most) for each in gains):
         lines.append(f"{_EARLY} stopped early, as it was falling behind.")
+    if any(each.steps == 0 for each in gains):
+        lines.append("Estimated: shares of what all biases, and all weights, gained together.")
     if _has_estimates(sensitivity):
         lines.append("estimate: from gradients of the untrained model, in units of its own.")
     return "\n".join(lines)

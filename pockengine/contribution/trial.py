@@ -21,6 +21,7 @@ from pockengine.contribution.study import (
     Study,
     arrays_of,
     batches,
+    digest,
     load_study,
     of_graph,
 )
@@ -30,6 +31,8 @@ from pockengine.passes.split_frozen import split_frozen
 from pockengine.schedules import linear
 from pockengine.scheme import Channels, Scheme
 from pockengine.trainer import Trainer
+
+_STATES = "states"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +72,22 @@ class Outcome:
     diverged: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """How far trials go.
+
+    Args:
+        stops: after how many steps to measure, rising; a run ends at the last.
+        start: where an earlier trial of the same candidate and seed ended; this one goes on from
+            what that left in the study's folder, or where it left nothing begins anew.
+    """
+
+    stops: tuple[int, ...]
+    start: int = 0
+
+
 def run_trials(
-    folder: str, candidate: Candidate, seeds: Sequence[int], stops: Sequence[int]
+    folder: str, candidate: Candidate, seeds: Sequence[int], course: Course
 ) -> list[Outcome]:
     """Fine-tune a candidate once for each seed.
 
@@ -78,12 +95,26 @@ def run_trials(
         folder: of the study.
         candidate: what is updated.
         seeds: one run each.
-        stops: after how many steps to measure, rising; a run ends at the last.
+        course: from where, and how far.
     """
     study = load_study(Path(folder))
     pristine = _trainer(folder, candidate)
     data = {part: _data(Path(folder), study, part, candidate.cut) for part in study.rows}
-    return [_run(study, pristine, data, seed, stops) for seed in seeds]
+    (Path(folder) / _STATES).mkdir(exist_ok=True)
+    stem = f"{folder}/{_STATES}/{digest(candidate.fractions)}"
+    return [_run(study, pristine, data, course, _State(stem, seed)) for seed in seeds]
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Where trainers of a candidate and seed are kept between trials."""
+
+    stem: str
+    seed: int
+
+    def at(self, step: int) -> Path:
+        """The trainer after so many steps."""
+        return Path(f"{self.stem}.{self.seed}.{step}")
 
 
 @lru_cache(maxsize=2)
@@ -106,7 +137,7 @@ def _trainer(folder: str, candidate: Candidate) -> Trainer:
         optimizer=study.optimizer,
     )
     dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
-    names = {name: name for name in study.head if name in tensors}
+    names = {name: name for name in {*study.head, *scheme} if name in tensors}
     program = link(replace(prepared, names=names, dtypes=dtypes), progress=_silent)
     return Trainer(program, tensors, threads=1)
 
@@ -123,37 +154,46 @@ def _data(folder: Path, study: Study, part: str, cut: int) -> tuple[Arrays, Arra
 def trained_head(folder: str, candidate: Candidate, seed: int) -> dict[str, Tensor]:
     """The head's values after a whole run of a candidate."""
     study = load_study(Path(folder))
-    trainer = copy.copy(_trainer(folder, candidate))
-    with trainer:
-        for _ in _steps(study, trainer, _data(Path(folder), study, "train", candidate.cut), seed):
+    with copy.copy(_trainer(folder, candidate)) as trainer:
+        _begin(study, trainer, seed)
+        data = _data(Path(folder), study, "train", candidate.cut)
+        for _ in _steps(study, trainer, data, seed, 0):
             pass
-        return trainer.state_dict()
+        found = trainer.state_dict()
+    return {name: found[name] for name in study.head}
 
 
 def _run(
     study: Study,
     pristine: Trainer,
     data: Mapping[str, tuple[Arrays, Arrays]],
-    seed: int,
-    stops: Sequence[int],
+    course: Course,
+    state: _State,
 ) -> Outcome:
     began = time.perf_counter()
     curve: list[tuple[int, float]] = []
     correct = np.zeros(study.rows["test"], np.float32)
     diverged = False
     with copy.copy(pristine) as trainer:
+        start = course.start if course.start and state.at(course.start).exists() else 0
+        if start:
+            trainer.load(state.at(start))
+        else:
+            _begin(study, trainer, state.seed)
         try:
-            for step in _steps(study, trainer, data["train"], seed):
-                if step in stops:
+            for step in _steps(study, trainer, data["train"], state.seed, start):
+                if step in course.stops:
                     correct = _measured(study, trainer, *data["test"])
                     curve.append((step, float(correct.mean())))
-                if step == stops[-1]:
+                if step == course.stops[-1]:
                     break
+            if course.stops[-1] < study.steps:
+                trainer.save(state.at(course.stops[-1]))
         except TrainError:  # the loss is not finite
             diverged, correct = True, np.zeros_like(correct)
-            curve += [(stop, 0.0) for stop in stops[len(curve) :]]
+            curve += [(stop, 0.0) for stop in course.stops[len(curve) :]]
     return Outcome(
-        seed=seed,
+        seed=state.seed,
         curve=tuple(curve),
         correct=correct,
         seconds=time.perf_counter() - began,
@@ -161,17 +201,26 @@ def _run(
     )
 
 
-def _steps(study: Study, trainer: Trainer, data: tuple[Arrays, Arrays], seed: int) -> Iterator[int]:
-    """Take the steps of a run one by one; yields how many were taken.
+def _begin(study: Study, trainer: Trainer, seed: int) -> None:
+    """The values ahead of the first step: the model's own, and a head of its own for each seed."""
+    own = {name: study.captured.tensors[name] for name in trainer.program.names}
+    trainer.load_state_dict({**own, **first_head(study, seed)})
+
+
+def _steps(
+    study: Study, trainer: Trainer, data: tuple[Arrays, Arrays], seed: int, start: int
+) -> Iterator[int]:
+    """Take the steps of a run from the start on; yields how many were taken in all.
 
     Raises:
         TrainError: the loss is not finite.
     """
-    trainer.load_state_dict(first_head(study, seed))
     rate, order = linear(study.lr, 0.0, study.steps), _order(study, seed)
     arrays = (*data[0], *data[1])
     for step in range(study.steps):
         at = np.sort(next(order))
+        if step < start:
+            continue
         rates = np.array([rate(step)], np.float32)
         trainer.engine.run("step", [*(x[at] for x in arrays), rates])
         yield step + 1

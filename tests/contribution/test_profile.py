@@ -17,6 +17,7 @@ from pockengine.contribution.choice import Choice
 from pockengine.contribution.fronts import Front, choose_cuts
 from pockengine.contribution.intervals import pooled
 from pockengine.contribution.measured import Sensitivity
+from pockengine.contribution.report import Report
 from pockengine.contribution.store import Store
 from pockengine.contribution.trial import largest_is_label
 from pockengine.errors import InputError
@@ -58,6 +59,11 @@ def task() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
 def profiled(folder: Path, **options: Any) -> Sensitivity:
     """A profile in seconds."""
+    return reported(folder, **options).sensitivity
+
+
+def reported(folder: Path, **options: Any) -> Report:
+    """The whole report of one."""
     usual = {"lr": 0.4, "epochs": 12, "seeds": 2, "ratios": (0.5, 1), "rungs": (0.5, 1)}
     more = {**usual, **SILENT, "executor": Inline(), **options}
     return pe.profile(network(), task(), folder=folder, **more)
@@ -156,9 +162,11 @@ def test_without_room_for_fronts(tmp_path: Path, whole: tuple[Path, Sensitivity]
 def test_a_model_in_train_mode(tmp_path: Path) -> None:
     """Dropout and statistics of batches are computed anew by every trial: nothing is kept."""
     torch.manual_seed(0)
-    layers = (nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3))
-    found = pe.profile(
-        nn.Sequential(*layers).train(),
+    model = nn.Sequential(
+        nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3)
+    )
+    report = pe.profile(
+        model.train(),
         task(),
         folder=tmp_path,
         executor=Inline(),
@@ -166,7 +174,8 @@ def test_a_model_in_train_mode(tmp_path: Path) -> None:
         ratios=(1,),
         **SILENT,
     )
-    assert [layer.biases for layer in found.layers] == [("0.bias", "1.bias")]
+    layers = report.sensitivity.layers
+    assert [layer.biases for layer in layers] == [("0.bias", "1.bias")]
     assert not list(tmp_path.rglob("*.cut0.*"))
 
 
