@@ -65,6 +65,7 @@ PAIRS: Mapping[str, Pair] = MappingProxyType(
 
 def load(pair: Pair) -> tuple[nn.Module, tuple[Part, Part]]:
     """The model in eval mode, and its task as ``profile`` takes it."""
+    torch.manual_seed(0)  # of the head
     if pair.model == "mobilenet_v2":
         task = _task(load_task(pair.task, size=pair.size, limit=_LIMIT), pair)
         model: nn.Module = mobilenet_v2(classes=len(task.classes), pretrained=True)

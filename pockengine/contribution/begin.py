@@ -90,7 +90,11 @@ def begin(model: nn.Module, task: Any, settings: Settings, folder: Path) -> Begu
     steps = max(1, round(settings.epochs * (rows["train"] // settings.batch)))
     name = digest(
         text(captured.graph),
-        *(f"{key} {digest(t.detach().cpu().numpy())}" for key, t in captured.tensors.items()),
+        *(
+            f"{key} {digest(t.detach().cpu().numpy())}"
+            for key, t in captured.tensors.items()
+            if key not in head  # which every seed begins anew
+        ),
         *(array for part in PARTS for group in arrays[part] for array in group),
         *(repr(settings.optimizer), settings.lr, steps, settings.batch, head),
         getattr(settings.score, "__qualname__", repr(settings.score)),

@@ -79,7 +79,7 @@ def find_layers(graph: Graph, model: nn.Module) -> tuple[tuple[Layer, ...], tupl
             where="profile(model)",
             found=f"{len(names)} layers, of which none is ahead of the head",
             needed="convolutions or linear layers ahead of the last one",
-            remedy="Train the head alone: there is nothing else to choose",
+            remedy="Update the head alone: there is nothing else to choose",
         )
     parameters = dict(model.named_parameters())
     roles, axes, owners = roles_of(flow, parameters), channel_axes(model), _block_names(model)

@@ -228,6 +228,8 @@ class Report:
                 raise _no_report(path, f"{document['format']} of version {document['version']}")
             costs = {k: CostTable.from_json(json.dumps(v)) for k, v in document["costs"].items()}
             return cls(Sensitivity.from_json(json.dumps(document["sensitivity"])), None, costs)
+        except InputError:
+            raise
         except OSError as error:
             raise _no_report(path, f"it cannot be read ({error.strerror})") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -51,7 +51,7 @@ class Store:
             raise InputError(
                 where=str(path),
                 found=f"no database of trials ({error})",
-                needed="a file that profile wrote, or none",
+                needed="a file that profile wrote, or no such file",
                 remedy="Choose another folder",
             ) from error
 

@@ -66,7 +66,8 @@ def reported(folder: Path, **options: Any) -> Report:
     """The whole report of one."""
     usual = {"lr": 0.4, "epochs": 12, "seeds": 2, "ratios": (0.5, 1), "rungs": (0.5, 1)}
     more = {**usual, **SILENT, "executor": Inline(), **options}
-    return pe.profile(network(), task(), folder=folder, **more)
+    model = more.pop("model", None) or network()
+    return pe.profile(model, task(), folder=folder, **more)
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +188,15 @@ def test_fast_shares_measured_gains_out(tmp_path: Path) -> None:
     whole = [gain.mean for (_, ratio), gain in found.weights.items() if ratio == 1]
     assert sum(whole) == pytest.approx(max(found.settings["all weights"], 1e-3))
     assert found.weights[0, 0.5].mean <= found.weights[0, 1.0].mean
+
+
+def test_another_head_is_the_same_study(whole: tuple[Path, Sensitivity]) -> None:
+    """The head's values do not count, as each seed draws its own."""
+    folder, found = whole
+    model = network()
+    *_, head = model.children()
+    torch.nn.init.zeros_(head.weight)  # type: ignore[arg-type]
+    assert profiled(folder, model=model, executor=Inline(0)) == found
 
 
 def test_another_model_has_its_own_trials(tmp_path: Path) -> None:
