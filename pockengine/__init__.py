@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pockengine import schedules as schedules
     from pockengine.compile import compile as compile  # noqa: A004 - the product's name for it
+    from pockengine.contribution.profile import profile as profile
     from pockengine.fit.callbacks import BestCheckpoint as BestCheckpoint
     from pockengine.fit.callbacks import Callback as Callback
     from pockengine.fit.callbacks import EarlyStopping as EarlyStopping
@@ -51,6 +52,7 @@ _HOME = {
     "Interrupted": "pockengine.fit.interrupt",
     "Scheme": "pockengine.scheme",
     "Trainer": "pockengine.trainer",
+    "profile": "pockengine.contribution.profile",
     "replace_head": "pockengine.heads",
 }
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "Shape",
     "Trainer",
     "compile",
+    "profile",
     "replace_head",
     "resized",
     "schedules",

@@ -199,10 +199,10 @@ class Prepared:
     optimizer: Optimizer
     modes: Modes
     fold: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
-    names: Mapping[str, str]
-    dtypes: Mapping[str, torch.dtype]
-    adapters: Mapping[str, float]
-    loss: LossKind
+    names: Mapping[str, str] = field(default_factory=dict)
+    dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
+    adapters: Mapping[str, float] = field(default_factory=dict)
+    loss: LossKind = field(default_factory=LossKind)
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -380,9 +380,52 @@ def prepare(  # noqa: PLR0913 - as compile
     if weights is not None:
         stored = StoredWeights(weights, captured.tensors, captured.aliases)
         captured = replace(captured, tensors=stored)
-    channels = chosen.channels(model)
+    prepared = prepare_captured(
+        [captured, *captures[1:]],
+        trains=[each.train for each in declared],
+        scheme=chosen,
+        channels=chosen.channels(model),
+        optimizer=optimizer,
+        modes=modes,
+        partial=partial,
+        target=target,
+        observe=observe,
+    )
+    check_fits(prepared.plan, target)
+    names = {name: captured.aliases.get(name, name) for name in model.state_dict()}
+    return replace(prepared, names=names, dtypes=dtypes, adapters=adapter_scales(model), loss=kind)
+
+
+def prepare_captured(  # noqa: PLR0913 - as prepare
+    captures: Sequence[Captured],
+    *,
+    trains: Sequence[bool],
+    scheme: Scheme,
+    channels: Mapping[str, Channels],
+    optimizer: Optimizer,
+    modes: Modes = NO_MODES,
+    partial: bool = False,
+    target: Target = HOST,
+    observe: Observer | None = None,
+) -> Prepared:
+    """``prepare`` of graphs that are captured already, whether or not the target has the memory.
+
+    The model's names, which checkpoints are written by, are left to be filled in.
+
+    Args:
+        captures: the model at each shape; the first one holds all contents.
+        trains: for each shape, whether steps are taken at it.
+        scheme: what is updated, resolved.
+        channels: the part of each parameter that is updated in part.
+        optimizer: as ``compile``.
+        modes: clipping, accumulation and averaging.
+        partial: whether the captures take weights of samples.
+        target: the machine.
+        observe: is shown every graph that a pass makes.
+    """
+    captured = captures[0]
     context = Context(
-        updated=frozenset(chosen),
+        updated=frozenset(scheme),
         channels=channels,
         optimizer=optimizer,
         modes=modes,
@@ -391,8 +434,8 @@ def prepare(  # noqa: PLR0913 - as compile
     )
     starts: dict[str, Graph] = {}
     inputs: dict[str, tuple[str, ...]] = {}
-    for index, (shape, made) in enumerate(zip(declared, captures, strict=True)):
-        for name, start in _starts(made, context, observe, index, shape.train).items():
+    for index, (train, made) in enumerate(zip(trains, captures, strict=True)):
+        for name, start in _starts(made, context, observe, index, train).items():
             starts[shaped(name, index)] = start
             inputs[shaped(name, index)] = _inputs(name, made)
     graphs = {name: _run(name, graph, PASSES, context, observe) for name, graph in starts.items()}
@@ -404,7 +447,6 @@ def prepare(  # noqa: PLR0913 - as compile
         {source.name: works(source.graph, source.kernels) for source in sources},
         target.alignment_bytes,
     )
-    check_fits(plan, target)
     return Prepared(
         target=target,
         sources=sources,
@@ -412,15 +454,11 @@ def prepare(  # noqa: PLR0913 - as compile
         shapes=tuple(_signature(each) for each in captures),
         partial=partial,
         captured=captured,
-        scheme=chosen,
+        scheme=scheme,
         channels=channels,
         optimizer=optimizer,
         modes=modes,
         fold=_Folder(starts, context),
-        names={name: captured.aliases.get(name, name) for name in model.state_dict()},
-        dtypes=dtypes,
-        adapters=adapter_scales(model),
-        loss=kind,
     )
 
 

@@ -15,9 +15,11 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from pockengine.cli import commands, main, options
+from pockengine.errors import InputError
 from pockengine.frontend.losses import LOSSES, MODEL
 from pockengine.report import doctor
 from pockengine.report.workloads import BUILT_IN, OPTIMIZERS
+from pockengine.scheme import Scheme
 from pockengine.tasks import task_names
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +54,8 @@ def test_plan_packs_a_file(tmp_path: Path) -> None:
         (("tune", "mlp", "--out", __file__), "it is no JSON; a tuning file of version 1"),
         (("compile", "mlp", "--target", "abacus"), "there is no target 'abacus'"),
         (("train", "mlp", "--data", "nowhere"), "--data nowhere: nothing of that name"),
+        (("profile", "mlp", "--data", "nowhere"), "--data nowhere: nothing of that name"),
+        (("search", __file__), "something else (JSONDecodeError); a report of this version"),
     ],
 )
 def test_errors_are_one_line(
@@ -110,7 +114,7 @@ def test_every_command_has_examples() -> None:
     """Help names the command as it is typed, in lines of their own."""
     listed = run("--help").stdout
     names = commands.list_commands(Context(commands))
-    assert len(names) == 13
+    assert len(names) == 15
     for name in names:
         told = run(name, "--help").stdout
         assert f"\n  {name} " in listed
@@ -320,6 +324,31 @@ def test_inspect_draws_the_plan(tmp_path: Path) -> None:
     refused = run("inspect", "mlp", "--plot", str(tmp_path / "nowhere" / "plan.png"))
     assert refused.exit_code == 2
     assert "--plot" in refused.output
+
+
+def test_profile_and_search(tmp_path: Path) -> None:
+    """A profile writes its report, a scheme and a page; a search reads the report."""
+    folder, scheme, page = tmp_path / "trials", tmp_path / "scheme.json", tmp_path / "page.html"
+    arguments = ("profile", "small_cnn", "--data", "shapes", "--limit", "12", "--size", "16")
+    arguments += ("--fast", "--seeds", "1", "--jobs", "1", "--folder", str(folder))
+    told = run(*arguments, "--memory", "1MB", "--out", str(scheme), "--html", str(page)).stdout
+    assert "head alone:" in told
+    assert "Best within the limits:" in told
+    report = str(folder / "report.json")
+    found = json.loads(run("search", report, "--memory", "1MB", "--json").stdout)["best"]
+    assert found["scheme"] == dict(Scheme.load(scheme))
+    assert found["memory_bytes"] <= 10**6
+    assert f"--scheme {scheme}" in page.read_text()
+    with pytest.raises(InputError, match="no choice within 1,024 bytes"):
+        run("search", report, "--memory", "1KiB")
+
+
+@pytest.mark.parametrize("size", ["5 apples", "MB", "-", "1e999"])
+def test_sizes(size: str) -> None:
+    """What is no size is said to be none."""
+    found = run("search", __file__, "--memory", size)
+    assert found.exit_code == 2
+    assert f"{size!r} is no size such as 256KiB or 64MB" in found.stderr
 
 
 def test_help_imports_neither_torch_nor_tvm() -> None:

@@ -30,6 +30,8 @@ _HOME = {
     "predict": "using",
     "inspect": "looking",
     "plan": "looking",
+    "profile": "profiling",
+    "search": "profiling",
     "bench": "looking",
     "tune": "tuning",
     "targets": "machine",

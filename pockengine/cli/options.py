@@ -75,7 +75,9 @@ def _targets(
     return [CompletionItem(name) for name in TARGETS if name.startswith(incomplete)]
 
 
-def _stacked(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+def stacked(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Some options as one decorator."""
+
     def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)
@@ -127,7 +129,7 @@ weights_option = click.option(
     help="What `pockengine train --out` wrote.",
 )
 
-how_trained = _stacked(
+how_trained = stacked(
     scheme_option,
     click.option(
         "--optimizer",
@@ -142,7 +144,7 @@ how_trained = _stacked(
 )
 """The options that say what a step is."""
 
-sized = _stacked(
+sized = stacked(
     _count("--batch", 8, "Examples, of a built-in model."),
     _count("--size", 128, "Pixels of an image's side."),
     _count("--length", 128, "Tokens of a text."),
@@ -150,9 +152,9 @@ sized = _stacked(
 )
 """The options of the commands that look at a model without data."""
 
-of_model = _stacked(model_argument, sized)
+of_model = stacked(model_argument, sized)
 
-of_data = _stacked(
+of_data = stacked(
     click.option(
         "--data",
         required=True,

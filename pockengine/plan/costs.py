@@ -24,7 +24,8 @@ _ELEMENTARY_NS = 0.15  # an element of an exponential and the like
 _DRAW_NS = 1.5  # a random number
 _REDUCE_NS = 0.1  # an element that a reduction reads
 _MOVE_NS = 0.1  # an element that comes from elsewhere
-_CALL_NS = 300.0  # of a kernel, before and after its loops
+CALL_NS = 300.0
+"""Of a kernel, before and after its loops."""
 _NS_PER_BYTE = 0.25  # what a byte that is kept through the step is worth
 _RECOMPUTE_SHARE = 0.09  # of a step's time, for less memory
 _NEVER_NS = 1e9
@@ -84,11 +85,11 @@ def kernel_ns(graph: Graph, flops_per_s: float, bytes_per_s: float) -> float:
     """
     host = get_target("host").fma_flops_per_s
     assert host is not None
-    work = sum(_work_ns(node) for node in calls(graph)) * host / flops_per_s
-    return _CALL_NS + max(work, kernel_bytes(graph) / bytes_per_s * 1e9)
+    work = sum(work_ns(node) for node in calls(graph)) * host / flops_per_s
+    return CALL_NS + max(work, kernel_bytes(graph) / bytes_per_s * 1e9)
 
 
-def _work_ns(node: Node) -> float:
+def work_ns(node: Node) -> float:
     """Nanoseconds of an op on one core of the host whose operands are at hand."""
     kind, name = kind_of(node), op_name(node)
     if kind in (None, Kind.UPDATE) or name in _FREE:

@@ -9,6 +9,7 @@ and a minimum cut over the forward values that are still read says which of them
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,7 +40,7 @@ from pockengine.optimizer import Optimizer
 from pockengine.passes.append_optimizer import append_optimizer
 from pockengine.passes.choose_saved import SavingCosts
 from pockengine.plan.flops import node_flops
-from pockengine.plan.saved_cut import Flags, Numbers, Places, SavedCut, values_of
+from pockengine.plan.saved_cut import Flags, Numbers, Places, SavedCut, Worth, values_of
 from pockengine.plan.scheme_graph import SLICED, Sliceable, scheme_graph
 from pockengine.scheme import Channels
 
@@ -75,7 +76,7 @@ class SchemeCost:
 
 
 @dataclass(frozen=True, slots=True)
-class _Selection:
+class Selection:
     """A scheme over the nodes.
 
     Args:
@@ -94,6 +95,23 @@ class _Selection:
     def computed(self) -> Flags:
         """What a step computes."""
         return self.alive & ~self.const
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """A scheme over the nodes, and what it costs.
+
+    Args:
+        cost: in sum.
+        selection: what a step computes.
+        again: places in ``SchemeCosts.nodes`` of what the backward pass computes again.
+        worth: of a kept byte; None where nothing is read.
+    """
+
+    cost: SchemeCost
+    selection: Selection
+    again: frozenset[int]
+    worth: Worth | None
 
 
 class SchemeCosts:
@@ -118,8 +136,9 @@ class SchemeCosts:
     ) -> None:
         self._optimizer, self._costs, self._alignment = optimizer, costs, alignment_bytes
         joint, self._sliceable = scheme_graph(graph, model)
-        self._nodes = [node for node in joint.nodes if node.op != "output"]
-        self._place = {node: index for index, node in enumerate(self._nodes)}
+        self.graph = joint
+        self.nodes = [node for node in joint.nodes if node.op != "output"]
+        self._place = {node: index for index, node in enumerate(self.nodes)}
         self._types = {name_of(node): type_of(node) for node in placeholders(joint)}
         found = outputs_of(joint)
         assert found.loss is not None
@@ -138,20 +157,20 @@ class SchemeCosts:
     def _lay_out_edges(self) -> None:
         """Who reads whom, and whose bytes a view shows."""
         place = self._place
-        self._operands = [[place[x] for x in node.all_input_nodes] for node in self._nodes]
+        self._operands = [[place[x] for x in node.all_input_nodes] for node in self.nodes]
         edges = [(source, index) for index, all_ in enumerate(self._operands) for source in all_]
         self._source, self._reader = np.array(edges, np.intp).T
-        self._base = np.array([place[base_of(node)] for node in self._nodes])
+        self._base = np.array([place[base_of(node)] for node in self.nodes])
         self._bits = {
             place[node]: self._operands[place[node]][0]
-            for node in self._nodes
+            for node in self.nodes
             if op_name(node) == "unpack_bits"
         }
 
     def _lay_out_work(self, joint: Graph, loss: Node, costs: SavingCosts) -> None:
         """An array for each property of a node."""
         forward, needed = forward_values(joint), ancestors((loss,))
-        nodes = self._nodes
+        nodes = self.nodes
         self._forward = np.array([node in forward for node in nodes])
         self._is_call = np.array([node.op == "call_function" for node in nodes])
         self._is_product = np.array([kind_of(node) is Kind.CONTRACT for node in nodes])
@@ -162,17 +181,17 @@ class SchemeCosts:
 
     def _reach(self, heads: Sequence[Node]) -> Flags:
         """Which nodes each head is computed from: (nodes, heads)."""
-        needed = np.zeros((len(self._nodes), len(heads)), np.bool_)
+        needed = np.zeros((len(self.nodes), len(heads)), np.bool_)
         needed[[self._place[head] for head in heads], range(len(heads))] = True
-        for index in range(len(self._nodes) - 1, -1, -1):
+        for index in range(len(self.nodes) - 1, -1, -1):
             for source in self._operands[index]:
                 needed[source] |= needed[index]
         return needed
 
     def _spread(self) -> Flags:
         """Which parameters each node is computed from, and in the last column whether a batch."""
-        depends = np.zeros((len(self._nodes), len(self._param) + 1), np.bool_)
-        for index, node in enumerate(self._nodes):
+        depends = np.zeros((len(self.nodes), len(self._param) + 1), np.bool_)
+        for index, node in enumerate(self.nodes):
             if role_of(node) is Role.PARAM:
                 depends[index, self._param[name_of(node)]] = True
             elif role_of(node) in (Role.INPUT, Role.TARGET):
@@ -201,6 +220,32 @@ class SchemeCosts:
         Raises:
             SchemeError: the loss depends on none of the parameters.
         """
+        parts = self._parts(scheme)
+        chosen = self._select(parts)
+        return self._priced(parts, chosen, self._again(chosen, None)[0])
+
+    def walk(self, scheme: Mapping[str, float], worth: Worth | None = None) -> Walk:
+        """As ``cost``, with what the cost is of.
+
+        Args:
+            scheme: as ``cost``.
+            worth: of a kept byte, as the walk of a scheme much like this one found it: finding it
+                anew takes most of the time.
+
+        Raises:
+            SchemeError: as ``cost``.
+        """
+        parts = self._parts(scheme)
+        chosen = self._select(parts)
+        again, found = self._again(chosen, worth)
+        return Walk(
+            cost=self._priced(parts, chosen, again),
+            selection=chosen,
+            again=frozenset(again),
+            worth=found,
+        )
+
+    def _parts(self, scheme: Mapping[str, float]) -> _Parts:
         parts = {
             name: _updated_part(self._types[name], self._sliceable.get(name), fraction)
             for name, fraction in scheme.items()
@@ -208,9 +253,11 @@ class SchemeCosts:
         }
         if not parts:
             raise _trains_nothing(scheme)
-        chosen = self._select(parts)
+        return parts
+
+    def _priced(self, parts: _Parts, chosen: Selection, again: AbstractSet[int]) -> SchemeCost:
         work = self._flops * chosen.scale * chosen.computed
-        saved, recomputed = self._saved(chosen)
+        saved, recomputed = self._saved(chosen, again)
         updated = {name: _sliced(self._types[name], part) for name, part in parts.items()}
         return SchemeCost(
             const_bytes=self._const_bytes(chosen),
@@ -223,10 +270,10 @@ class SchemeCosts:
             recompute_flops=recomputed,
         )
 
-    def _select(self, parts: _Parts) -> _Selection:
+    def _select(self, parts: _Parts) -> Selection:
         whole = [self._column[name] for name, part in parts.items() if part is None]
         alive = _any_of(self._needed, [0, *whole])
-        scale = np.ones(len(self._nodes))
+        scale = np.ones(len(self.nodes))
         for name, part in parts.items():
             if part is None:
                 continue
@@ -240,33 +287,44 @@ class SchemeCosts:
         changing = [self._param[name] for name in parts]
         const = ~_any_of(self._depends, [*changing, -1])
         updated = sum(_sliced(self._types[name], part).size for name, part in parts.items())
-        return _Selection(alive, const, scale, updated)
+        return Selection(alive, const, scale, updated)
 
-    def _saved(self, chosen: _Selection) -> tuple[int, float]:
-        """Bytes kept for the backward pass, and operations to compute again what is not kept."""
-        inside = self._forward & chosen.computed
+    def _read(self, chosen: Selection) -> Places:
+        """Forward values that the backward pass reads."""
         behind = ~self._forward & chosen.computed
-        read = np.unique(self._source[inside[self._source] & behind[self._reader]])
+        inside = self._forward & chosen.computed
+        return np.unique(self._source[inside[self._source] & behind[self._reader]])
+
+    def _again(
+        self, chosen: Selection, worth: Worth | None
+    ) -> tuple[AbstractSet[int], Worth | None]:
+        """Forward values that are computed again where the backward pass needs them."""
+        read = self._read(chosen)
         if not read.size:
-            return 0, 0.0
+            return set(), worth
+        cut = self._cut(self._forward & chosen.computed, read, chosen.scale)
         step_ns = float((self._values.work_ns * chosen.scale)[chosen.computed].sum())
         step_ns += chosen.updated * self._update_ns
-        again = self._cut(inside, read, chosen.scale).again(self._costs, step_ns)
-        stack = read.tolist()
+        return cut.again(self._costs, step_ns, worth)
+
+    def _saved(self, chosen: Selection, again: AbstractSet[int]) -> tuple[int, float]:
+        """Bytes kept for the backward pass, and operations to compute again what is not kept."""
+        inside = self._forward & chosen.computed
+        stack = self._read(chosen).tolist()
         seen = set(stack)
         nbytes = flops = 0.0
         while stack:
             index = stack.pop()
             if index in again:
                 flops += self._flops[index] * chosen.scale[index]
-                further = {x for x in self._made_from(index, again) if inside[x]} - seen
+                further = {x for x in self.made_from(index, again) if inside[x]} - seen
                 seen |= further
                 stack += further
             elif self._is_call[index]:
                 nbytes += self._nbytes[index] * chosen.scale[index]
         return round(nbytes), float(flops)
 
-    def _made_from(self, index: int, again: set[int]) -> list[int]:
+    def made_from(self, index: int, again: AbstractSet[int]) -> list[int]:
         """What a value is computed again from; no bits are needed in between."""
         bits = self._bits.get(index)
         return self._operands[index if bits is None or bits not in again else bits]
@@ -285,12 +343,12 @@ class SchemeCosts:
             read=number[read],
         )
 
-    def _const_bytes(self, chosen: _Selection) -> int:
+    def _const_bytes(self, chosen: Selection) -> int:
         """What constants the step reads, each stored once."""
         stored = chosen.const & self._is_stored
         edge = stored[self._source] & chosen.computed[self._reader]
         read = np.unique(self._base[self._source[edge]])
-        return self._region_bytes(type_of(self._nodes[index]) for index in read)
+        return self._region_bytes(type_of(self.nodes[index]) for index in read)
 
     def _region_bytes(self, kinds: Iterable[TensorType]) -> int:
         """Values in sequence, each aligned."""

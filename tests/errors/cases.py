@@ -10,6 +10,7 @@ from tests.errors import (
     data_mistakes,
     fit_mistakes,
     model_mistakes,
+    profile_mistakes,
     trainer_mistakes,
 )
 from tests.errors.mistake import Mistake
@@ -21,4 +22,5 @@ CASES: Final[tuple[Mistake, ...]] = (
     *trainer_mistakes.mistakes,
     *fit_mistakes.mistakes,
     *data_mistakes.mistakes,
+    *profile_mistakes.mistakes,
 )

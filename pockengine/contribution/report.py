@@ -1,0 +1,322 @@
+"""The answer of a profile: what to update under limits, what that costs, and whether it holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+from torch import nn
+
+from pockengine.compile import prepare_captured
+from pockengine.contribution.choice import RATIOS, Choice
+from pockengine.contribution.cost_table import ChoiceCosts, working_bytes
+from pockengine.contribution.costs import CostTable
+from pockengine.contribution.measured import Sensitivity
+from pockengine.contribution.page import page
+from pockengine.contribution.search import Axis, Found, Limits, best, front
+from pockengine.contribution.shown import Checked, FrontPoint, LayerCost
+from pockengine.contribution.surrogate import refined
+from pockengine.contribution.table import table, to_csv
+from pockengine.disk import replace_file
+from pockengine.errors import InputError
+from pockengine.frontend.capture import Captured
+from pockengine.optimizer import Optimizer
+from pockengine.plan.amounts import energy_joules_of, step_ms_of
+from pockengine.scheme import Scheme
+from pockengine.targets import Target, get_target
+
+_FORMAT, _VERSION = "pockengine.report", 1
+
+Measure = Callable[[Sequence[Choice]], Sequence[Checked]]
+"""Fine-tunes choices as a whole, with the seeds of the profile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profiled:
+    """What a report knows while the model is at hand.
+
+    Args:
+        model: that was profiled.
+        captured: the same as a graph.
+        optimizer: of the trials.
+        measure: fine-tunes choices as a whole.
+    """
+
+    model: nn.Module
+    captured: Captured
+    optimizer: Optimizer
+    measure: Measure
+
+
+class Report:
+    """What each layer is worth and costs; ``profile`` makes it, ``load`` reads one.
+
+    Args:
+        sensitivity: what each layer is worth.
+        profiled: the model; None for a report that was read from a file.
+        tables: costs by kind of target, as far as they are known.
+    """
+
+    def __init__(
+        self,
+        sensitivity: Sensitivity,
+        profiled: Profiled | None = None,
+        tables: Mapping[str, CostTable] | None = None,
+    ) -> None:
+        self.sensitivity = sensitivity
+        self.checked: tuple[Checked, ...] = ()
+        self._profiled = profiled
+        self._tables = dict(tables or {})
+
+    def best(
+        self,
+        *,
+        target: str = "host",
+        memory_bytes: int | None = None,
+        step_ms: float | None = None,
+        energy_joules: float | None = None,
+    ) -> Found:
+        """The choice that gains most within limits, and its bound; ``scheme`` makes it a scheme.
+
+        Memory is what a step really takes: while the model is at hand, every answer is planned as
+        ``compile`` would, and the search goes on where the plan is above the limit.
+
+        Args:
+            target: the machine, by its name in ``pockengine.targets``.
+            memory_bytes: of working memory: the arena, what is updated, and state; None for all
+                that the target has.
+            step_ms: of a step on the target.
+            energy_joules: likewise.
+
+        Raises:
+            InputError: no choice is within the limits, the target lacks a number, or the report was
+                read from a file that has no costs for such a target.
+        """
+        machine = get_target(target)
+        room = machine.working_bytes if memory_bytes is None else memory_bytes
+        limits = Limits(memory_bytes=room, step_ms=step_ms, energy_joules=energy_joules)
+        check = None if self._profiled is None else self._planner(machine)
+        costs = self.costs(target)
+        return best(self.sensitivity, costs, limits, target=machine, check=check)
+
+    def front(
+        self, *, target: str = "host", axis: Axis = "memory", most: int = 32
+    ) -> tuple[Found, ...]:
+        """Choices of which none gains more at no more cost, from the least cost on.
+
+        Args:
+            target: as ``best``.
+            axis: "memory", "time" or "energy".
+            most: how many points.
+        """
+        return front(
+            self.sensitivity, self.costs(target), axis=axis, target=get_target(target), most=most
+        )
+
+    def scheme(self, choice: Choice | Found) -> Scheme:
+        """A choice as ``compile`` takes it."""
+        chosen = choice.choice if isinstance(choice, Found) else choice
+        return chosen.scheme(self.sensitivity.layers, self.sensitivity.head)
+
+    def check(self, choices: Iterable[Choice | Found]) -> tuple[Checked, ...]:
+        """Fine-tune choices as a whole and tell their gains beside what was predicted.
+
+        They are kept in ``checked``, as the page shows them.
+
+        Raises:
+            InputError: the report was read from a file.
+        """
+        chosen = [x.choice if isinstance(x, Found) else x for x in choices]
+        found = tuple(self._at_hand("check").measure(chosen))
+        self.checked = (*self.checked, *found)
+        return found
+
+    def refined(self) -> Report:
+        """A report whose gains agree with what was measured of ``checked`` choices."""
+        made = Report(refined(self.sensitivity, self.checked), self._profiled, self._tables)
+        made.checked = self.checked
+        return made
+
+    def costs(self, target: str = "host") -> CostTable:
+        """What every choice costs on a target.
+
+        Raises:
+            InputError: as ``best``.
+        """
+        machine = get_target(target)
+        key = _kind(machine)
+        if key not in self._tables:
+            known = self._at_hand("best", machine)
+            ratios = sorted({ratio for _, ratio in self.sensitivity.weights} or set(RATIOS))
+            costs = ChoiceCosts(
+                known.captured.graph,
+                known.model,
+                layers=self.sensitivity.layers,
+                head=self.sensitivity.head,
+                optimizer=known.optimizer,
+                target=machine,
+            )
+            self._tables[key] = costs.table(ratios)
+        return self._tables[key]
+
+    def table(self) -> str:
+        """The sensitivity as a table for the terminal."""
+        return table(self.sensitivity)
+
+    def to_csv(self) -> str:
+        """The sensitivity as CSV, a row for each candidate."""
+        return to_csv(self.sensitivity)
+
+    def page(
+        self,
+        chosen: Found | None = None,
+        *,
+        target: str = "host",
+        command: str = "",
+        title: str = "What each layer is worth",
+    ) -> str:
+        """One HTML page that works offline.
+
+        Args:
+            chosen: what to explain.
+            target: whose costs are shown.
+            command: that compiles what was chosen.
+            title: of the page.
+        """
+        return page(
+            self.sensitivity,
+            costs=self._layer_costs(target),
+            front=[_point(found) for found in self.front(target=target)],
+            chosen=None if chosen is None else _point(chosen),
+            checked=self.checked,
+            command=command,
+            title=title,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the sensitivity and all costs that were asked for as JSON."""
+        document = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "sensitivity": json.loads(self.sensitivity.to_json()),
+            "costs": {key: json.loads(costs.to_json()) for key, costs in self._tables.items()},
+        }
+        try:
+            replace_file(Path(path), [memoryview((json.dumps(document) + "\n").encode())])
+        except OSError as error:
+            raise InputError(
+                where=str(path),
+                found=f"it cannot be written ({error.strerror})",
+                needed="a folder that exists and may be written to",
+                remedy="Make the folder, or choose another place",
+            ) from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            InputError: it cannot be read, or is something else.
+        """
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+            if document["format"] != _FORMAT or document["version"] != _VERSION:
+                raise _no_report(path, f"{document['format']} of version {document['version']}")
+            costs = {k: CostTable.from_json(json.dumps(v)) for k, v in document["costs"].items()}
+            return cls(Sensitivity.from_json(json.dumps(document["sensitivity"])), None, costs)
+        except InputError:
+            raise
+        except OSError as error:
+            raise _no_report(path, f"it cannot be read ({error.strerror})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise _no_report(path, f"something else ({type(error).__name__})") from error
+
+    def _at_hand(self, what: str, target: Target | None = None) -> Profiled:
+        if self._profiled is None:
+            beside = "" if target is None else f" for a target such as {target.name}"
+            raise InputError(
+                where=f"report.{what}",
+                found=f"a report that was read from a file without what this needs{beside}",
+                needed="the model that was profiled",
+                remedy="Call profile again with the same folder: its trials are not repeated",
+            )
+        return self._profiled
+
+    def _planner(self, target: Target) -> Callable[[Choice], int]:
+        """The memory that ``compile`` would plan for a choice."""
+        known = self._at_hand("best")
+
+        @lru_cache
+        def planned(choice: Choice) -> int:
+            scheme = self.scheme(choice).resolve(known.model)
+            prepared = prepare_captured(
+                [known.captured],
+                trains=[True],
+                scheme=scheme,
+                channels=scheme.channels(known.model),
+                optimizer=known.optimizer,
+                target=target,
+            )
+            return working_bytes(prepared.plan, target)
+
+        return planned
+
+    def _layer_costs(self, target: str) -> list[LayerCost]:
+        """What weights add to the biases behind them, and those to the head alone."""
+        costs, machine = self.costs(target), get_target(target)
+        count = len(self.sensitivity.layers)
+        behind = {index: Choice(count - index) for index in range(count)}
+        pairs = [(index, 0.0, choice, Choice(0)) for index, choice in behind.items()]
+        pairs += [
+            (index, ratio, replace(behind[index], weights={index: ratio}), behind[index])
+            for index, ratio in self.sensitivity.weights
+        ]
+        return [
+            LayerCost(
+                layer=index,
+                ratio=ratio,
+                memory_bytes=costs.memory_bytes(choice) - costs.memory_bytes(base),
+                step_ms=_more(costs, choice, base, machine, step_ms_of),
+                joules=_more(costs, choice, base, machine, energy_joules_of),
+            )
+            for index, ratio, choice, base in pairs
+        ]
+
+
+def _more(
+    costs: CostTable, choice: Choice, base: Choice, target: Target, rates_of: Callable[..., Any]
+) -> float | None:
+    """What a choice takes more than another; None where the target does not tell."""
+    try:
+        rates = rates_of(target)
+    except InputError:
+        return None
+    return costs.amount(choice, rates) - costs.amount(base, rates)
+
+
+def _point(found: Found) -> FrontPoint:
+    return FrontPoint(
+        choice=found.choice,
+        gain=found.gain,
+        memory_bytes=found.memory_bytes,
+        step_ms=found.step_ms,
+        joules=found.energy_joules,
+    )
+
+
+def _kind(target: Target) -> str:
+    """What of a target decides memory."""
+    return f"alignment {target.alignment_bytes}, flash {target.flash_bytes is not None}"
+
+
+def _no_report(path: str | Path, found: str) -> InputError:
+    return InputError(
+        where=str(path),
+        found=found,
+        needed="a report of this version",
+        remedy="Write one: pockengine profile --out, or report.save",
+    )

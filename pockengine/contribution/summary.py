@@ -1,0 +1,116 @@
+"""From outcomes of trials to what each layer is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pockengine.contribution.begin import Begun
+from pockengine.contribution.choice import Choice
+from pockengine.contribution.intervals import Spread, paired, pooled, rank_correlation
+from pockengine.contribution.measured import Gain, Sensitivity
+from pockengine.contribution.pool import Outcomes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """All that was measured.
+
+    Args:
+        biases: of the last 0, 1, 2, ... layers, by choice and seed.
+        weights: of each weight in parts, likewise, as far as each was trained.
+        estimates: of the gradients, by choice; empty where they were not asked for.
+    """
+
+    biases: Outcomes
+    weights: Outcomes
+    estimates: Mapping[Choice, float]
+
+
+def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> Sensitivity:
+    """Gains of biases over the head alone, and of weights over the biases behind them.
+
+    Args:
+        begun: the study.
+        measured: its outcomes.
+        settings: for the report.
+    """
+    head = measured.biases[Choice(0)]
+    base = {choice: _behind(choice) for choice in measured.weights}
+    compared = {
+        **{choice: (found, head) for choice, found in measured.biases.items() if choice.biases},
+        **{c: (found, measured.biases[base[c]]) for c, found in measured.weights.items()},
+    }
+    differences = {choice: differences_of(*pair) for choice, pair in compared.items()}
+    spreads = _spreads(begun, compared, differences)
+    gains = {
+        choice: _gain(choice, compared[choice][0], values, spreads[_steps(compared[choice][0])])
+        for choice, values in differences.items()
+    }
+    for choice, estimate in measured.estimates.items():
+        if choice in gains:
+            gains[choice] = replace(gains[choice], estimate=estimate)
+    weights = {next(iter(choice.weights.items())): gains[choice] for choice in measured.weights}
+    return Sensitivity(
+        layers=begun.layers,
+        head=begun.head,
+        baseline=_gain(Choice(0), head, [0.0] * len(head), Spread(0.0, 1)),
+        biases=tuple(gains[choice] for choice in measured.biases if choice.biases),
+        weights=weights,
+        settings=settings,
+        rank_correlation=_agreement(list(weights.values())),
+    )
+
+
+def differences_of(ours: Mapping[int, Any], theirs: Mapping[int, Any]) -> list[float]:
+    """By seed, ours less theirs, where ours was last measured."""
+    stop = _steps(ours)
+    return paired(
+        {seed: outcome.curve[-1][1] for seed, outcome in ours.items()},
+        {seed: dict(outcome.curve)[stop] for seed, outcome in theirs.items()},
+    )
+
+
+def _behind(choice: Choice) -> Choice:
+    """The biases that a weight was trained with."""
+    return Choice(choice.biases)
+
+
+def _steps(outcomes: Mapping[int, Any]) -> int:
+    steps: int = next(iter(outcomes.values())).curve[-1][0]
+    return steps
+
+
+def _spreads(
+    begun: Begun, compared: Mapping[Choice, Any], differences: Mapping[Choice, Sequence[float]]
+) -> dict[int, Spread]:
+    """By steps: how far one seed lies from the mean, over all that were trained as long."""
+    groups: dict[int, list[Sequence[float]]] = {}
+    for choice, values in differences.items():
+        groups.setdefault(_steps(compared[choice][0]), []).append(values)
+    samples = begun.study.rows["test"]
+    return {steps: pooled(group, samples) for steps, group in groups.items()}
+
+
+def _gain(
+    choice: Choice, outcomes: Mapping[int, Any], values: Sequence[float], spread: Spread
+) -> Gain:
+    mean = sum(values) / len(values)
+    half = spread.half_width(len(values))
+    accuracies = [outcome.curve[-1][1] for outcome in outcomes.values()]
+    return Gain(
+        choice=choice,
+        mean=mean,
+        low=mean - half,
+        high=mean + half,
+        accuracy=sum(accuracies) / len(accuracies),
+        steps=_steps(outcomes),
+        seeds=len(values),
+    )
+
+
+def _agreement(gains: Sequence[Gain]) -> float | None:
+    """Of estimates with what was measured."""
+    pairs = [(gain.estimate, gain.mean) for gain in gains if gain.estimate is not None]
+    return rank_correlation(pairs)

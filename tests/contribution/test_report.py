@@ -1,0 +1,137 @@
+"""The report's answers: a scheme within limits that compiles to what was promised."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import pockengine as pe
+from pockengine.contribution.choice import Choice
+from pockengine.contribution.report import Report
+from pockengine.contribution.shown import Checked
+from pockengine.contribution.surrogate import refined
+from pockengine.errors import InputError
+from tests.contribution.test_profile import Inline, network, reported, task
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """A profile of two layers."""
+    return reported(tmp_path_factory.mktemp("report"))
+
+
+def working_bytes(report: Report, choice: Choice) -> int:
+    """What a trainer of a choice takes, as compiled."""
+    (x, y), _ = task()
+    trainer = pe.compile(
+        network(),
+        (x[:8], y[:8]),
+        loss="cross_entropy",
+        optimizer=pe.SGD(momentum=0.9),
+        scheme=report.scheme(choice),
+    )
+    plan = trainer.plan
+    return plan.arena_bytes + plan.param_bytes + plan.state_bytes + plan.const_bytes
+
+
+def test_the_best_choice_compiles_within_its_limit(report: Report) -> None:
+    """What the search promises is what the trainer takes."""
+    free = report.best()
+    assert free.gain == pytest.approx(report.sensitivity.predicted(free.choice))
+    assert free.bound >= free.gain
+    limit = free.memory_bytes - 1
+    found = report.best(memory_bytes=limit)
+    assert found.memory_bytes <= limit
+    assert working_bytes(report, found.choice) == found.memory_bytes
+    assert found.gain <= free.gain
+
+
+def test_no_choice_within_limits(report: Report) -> None:
+    """The smallest possible is told."""
+    with pytest.raises(InputError, match="bytes"):
+        report.best(memory_bytes=100)
+
+
+def test_time_needs_a_target_with_rates(report: Report) -> None:
+    """A limit on energy needs to know what an operation takes."""
+    with pytest.raises(InputError, match="host"):
+        report.best(energy_joules=1.0)
+    found = report.best(target="nrf52840", energy_joules=1.0)
+    assert found.energy_joules is not None
+    assert found.energy_joules <= 1.0
+
+
+def test_a_saved_report_is_searched_without_the_model(report: Report, tmp_path: Path) -> None:
+    """A file knows the costs that were asked for, and says what it does not know."""
+    report.costs()
+    report.save(tmp_path / "report.json")
+    read = Report.load(tmp_path / "report.json")
+    assert read.sensitivity == report.sensitivity
+    assert read.best().choice == report.best().choice
+    assert read.table() == report.table()
+    with pytest.raises(InputError, match="the model that was profiled"):
+        read.check([Choice(1)])
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": "pockengine.report"}', "[" * 9999])
+def test_other_files_are_no_reports(tmp_path: Path, content: str) -> None:
+    """One message for whatever else a file holds."""
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(InputError, match="a report of this version"):
+        Report.load(tmp_path / "x.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        Report.load(tmp_path / "missing.json")
+
+
+def test_choices_are_checked_for_real(report: Report) -> None:
+    """A whole choice's gain is measured with the seeds of the profile, and shown on the page."""
+    whole = Choice(2, {0: 1.0, 1: 1.0})
+    (checked,) = report.check([whole])
+    assert checked.choice == whole
+    assert checked.predicted == pytest.approx(report.sensitivity.predicted(whole))
+    assert checked.low <= checked.measured <= checked.high
+    found = report.best()
+    page = report.page(found, command="pockengine compile x", title="a <title>")
+    assert "a &lt;title&gt;" in page
+    assert "pockengine compile x" in page
+    assert "Predicted against measured" in page
+
+
+def test_refined_gains_explain_what_was_measured(report: Report) -> None:
+    """What choices did not show is taken from their parts, most from the least certain."""
+    found = report.sensitivity
+    choice = Choice(2, {0: 1.0, 1: 1.0})
+    before = found.predicted(choice)
+    certain = replace(found.weights[1, 1.0], low=found.weights[1, 1.0].mean - 1e-9)
+    certain = replace(certain, high=certain.mean + 1e-9)
+    found = replace(found, weights={**found.weights, (1, 1.0): certain})
+    half = Checked(
+        choice=choice, predicted=before, measured=before / 2, low=before / 2, high=before / 2
+    )
+    new = refined(found, [half])
+    assert new.predicted(choice) == pytest.approx(before / 2, abs=1e-3)
+    assert new.weights[1, 1.0].mean == pytest.approx(certain.mean, abs=1e-3)
+    assert new.weights[0, 0.5] == found.weights[0, 0.5]
+    assert refined(found, []) is found
+
+
+def test_a_profile_leaves_the_model_alone(tmp_path: Path) -> None:
+    """Neither values nor mode change."""
+    model = network()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    (x, y), test = task()
+    pe.profile(
+        model,
+        ((x, y), test),
+        folder=tmp_path,
+        executor=Inline(),
+        seeds=1,
+        ratios=(1,),
+        rungs=(1,),
+        progress=lambda _done, _total: None,
+    )
+    assert not model.training
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
