@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from pockengine.contribution.by_layer import contribution_chart, cost_charts, gains_hint
-from pockengine.contribution.charts import bias_chart, checked_chart, front_chart
+from pockengine.contribution.html.by_layer import contribution_chart, cost_charts, gains_hint
+from pockengine.contribution.html.charts import bias_chart, checked_chart, front_chart
 from pockengine.contribution.choice import Choice
-from pockengine.contribution.drawing import BOTTOM, TOP
-from pockengine.contribution.network import network
+from pockengine.contribution.html.drawing import BOTTOM, TOP
+from pockengine.contribution.html.network import network
 from pockengine.contribution.shown import Checked, FrontPoint, LayerCost
 from pockengine.contribution.wording import with_interval
 from tests.contribution.synthetic import plain_layers, sensitivity

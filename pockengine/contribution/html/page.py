@@ -10,9 +10,9 @@ from html import escape
 from importlib import resources
 from string import Template
 
-from pockengine.contribution.markup import Markup, joined, tag
+from pockengine.contribution.html.markup import Markup, joined, tag
 from pockengine.contribution.measured import Sensitivity
-from pockengine.contribution.sections import (
+from pockengine.contribution.html.sections import (
     biases_section,
     checked_section,
     chosen_section,

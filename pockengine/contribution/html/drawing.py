@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 
-from pockengine.contribution.markup import Markup, joined, tag
+from pockengine.contribution.html.markup import Markup, joined, tag
 from pockengine.contribution.wording import MINUS
 
 TOP = 24

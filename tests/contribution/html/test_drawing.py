@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pockengine.contribution.drawing import Axis, axis_over
+from pockengine.contribution.html.drawing import Axis, axis_over
 
 VALUES = st.floats(-1e9, 1e9).filter(lambda value: value == 0 or abs(value) > 1e-9)
 

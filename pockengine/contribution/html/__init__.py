@@ -1,0 +1,1 @@
+"""The page that shows a sensitivity: parts of it from the smallest to the whole."""
