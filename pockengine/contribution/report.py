@@ -15,8 +15,8 @@ from pockengine.compile import prepare_captured
 from pockengine.contribution.choice import RATIOS, Choice
 from pockengine.contribution.cost_table import ChoiceCosts, working_bytes
 from pockengine.contribution.costs import CostTable
-from pockengine.contribution.measured import Sensitivity
 from pockengine.contribution.html.page import page
+from pockengine.contribution.measured import Sensitivity
 from pockengine.contribution.search import Axis, Found, Limits, best, front
 from pockengine.contribution.shown import Checked, FrontPoint, LayerCost
 from pockengine.contribution.surrogate import refined

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 from pockengine.contribution.html.drawing import BOTTOM, TOP, Axis, Plot, axis_over, framed, legend
-from pockengine.contribution.layers import Layer
 from pockengine.contribution.html.markup import Markup, joined, tag
+from pockengine.contribution.layers import Layer
 from pockengine.contribution.measured import Gain, Sensitivity
 from pockengine.contribution.shown import LayerCost
 from pockengine.contribution.wording import (

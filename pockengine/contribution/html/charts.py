@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.html.drawing import Axis, Plot, axis_over, framed
-from pockengine.contribution.layers import Layer
 from pockengine.contribution.html.markup import Markup, tag
+from pockengine.contribution.layers import Layer
 from pockengine.contribution.measured import Sensitivity
 from pockengine.contribution.shown import Checked, FrontPoint
 from pockengine.contribution.wording import (

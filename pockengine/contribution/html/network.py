@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pockengine.contribution.html.by_layer import blocks_of
 from pockengine.contribution.choice import Choice
-from pockengine.contribution.layers import Layer
+from pockengine.contribution.html.by_layer import blocks_of
 from pockengine.contribution.html.markup import Markup, joined, tag
+from pockengine.contribution.layers import Layer
 from pockengine.contribution.wording import counted, of_weight, part
 
 _MANY = 80

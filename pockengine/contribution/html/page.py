@@ -11,7 +11,6 @@ from importlib import resources
 from string import Template
 
 from pockengine.contribution.html.markup import Markup, joined, tag
-from pockengine.contribution.measured import Sensitivity
 from pockengine.contribution.html.sections import (
     biases_section,
     checked_section,
@@ -21,6 +20,7 @@ from pockengine.contribution.html.sections import (
     settings_section,
     weights_section,
 )
+from pockengine.contribution.measured import Sensitivity
 from pockengine.contribution.shown import Checked, FrontPoint, LayerCost, check_fits
 from pockengine.contribution.wording import (
     all_gains,

@@ -5,12 +5,17 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 
-from pockengine.contribution.html.by_layer import contribution_chart, cost_charts, costs_hint, gains_hint
+from pockengine.contribution.html.by_layer import (
+    contribution_chart,
+    cost_charts,
+    costs_hint,
+    gains_hint,
+)
 from pockengine.contribution.html.charts import bias_chart, checked_chart, front_chart
-from pockengine.contribution.layers import Layer
 from pockengine.contribution.html.markup import Markup, folded, html_table, joined, tag
-from pockengine.contribution.measured import Gain, Sensitivity
 from pockengine.contribution.html.network import network, reach_text
+from pockengine.contribution.layers import Layer
+from pockengine.contribution.measured import Gain, Sensitivity
 from pockengine.contribution.shown import Checked, FrontPoint, LayerCost
 from pockengine.contribution.table import to_csv
 from pockengine.contribution.wording import (

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from pockengine.contribution.choice import Choice
 from pockengine.contribution.html.by_layer import contribution_chart, cost_charts, gains_hint
 from pockengine.contribution.html.charts import bias_chart, checked_chart, front_chart
-from pockengine.contribution.choice import Choice
 from pockengine.contribution.html.drawing import BOTTOM, TOP
 from pockengine.contribution.html.network import network
 from pockengine.contribution.shown import Checked, FrontPoint, LayerCost

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pockengine.contribution.choice import Choice
-from pockengine.contribution.layers import Layer
 from pockengine.contribution.html.page import page
+from pockengine.contribution.layers import Layer
 from pockengine.contribution.shown import FrontPoint
 from pockengine.contribution.table import table
 from pockengine.contribution.wording import bytes_text, points, with_interval
