@@ -30,7 +30,7 @@ from pockengine.contribution.report import Profiled, Report
 from pockengine.contribution.shown import Checked
 from pockengine.contribution.store import Store
 from pockengine.contribution.study import Score
-from pockengine.contribution.summary import Measured, differences_of, summarize
+from pockengine.contribution.summary import Measured, differences_of, longer, summarize
 from pockengine.contribution.trial import Candidate, Course, Outcome
 from pockengine.errors import InputError
 from pockengine.frontend.losses import Loss
@@ -71,7 +71,8 @@ def profile(  # noqa: PLR0913 - each a decision of its own
     profile that was stopped goes on where it was, and the same one again runs nothing.
 
     Weights that promise little are given up: all are trained for the first of ``rungs``, the best
-    for the second, and so on. Trials are compared with others after as many steps.
+    for the second, and so on, and of the biases those that they are compared with. Trials are
+    compared with others after as many steps.
 
     Args:
         model: as ``compile``; it is not changed.
@@ -166,14 +167,19 @@ class _Profile:
         steps = self._pool.begun.study.steps
         stops = sorted({max(1, round(part * steps)) for part in rungs})
         estimates = self.estimates()
-        biases = self._run(bias_choices(self._layers), Course(stops=tuple(stops)))
-        alive, weights = list(self._weights), dict[Choice, Mapping[int, Outcome]]()
+        weights: dict[Choice, Mapping[int, Outcome]] = {}
+        biases: dict[Choice, Mapping[int, Outcome]] = {}
+        alive, behind = list(self._weights), bias_choices(self._layers)
         for start, stop in pairwise([0, *stops]):
-            found = self._run(alive, Course(stops=(stop,), start=start))
-            weights.update(found)
-            gains = {choice: self._gain(choice, found, biases) for choice in alive}
+            course = Course(stops=(stop,), start=start)
+            for choice, outcomes in self._run(behind, course).items():
+                biases[choice] = longer(biases.get(choice, {}), outcomes)
+            weights.update(self._run(alive, course))
+            gains = {choice: self._gain(choice, weights, biases) for choice in alive}
             ranked = sorted(alive, key=lambda choice: gains[choice], reverse=True)
             alive = ranked[: ceil(keep * len(ranked))]
+            needed = {Choice(0), *(Choice(choice.biases) for choice in alive)}
+            behind = [choice for choice in behind if choice in needed]
         ordered = {choice: weights[choice] for choice in self._weights}
         return Measured(biases=biases, weights=ordered, estimates=estimates)
 

@@ -11,6 +11,7 @@ from pockengine.contribution.choice import Choice
 from pockengine.contribution.intervals import Spread, paired, pooled, rank_correlation
 from pockengine.contribution.measured import Gain, Sensitivity
 from pockengine.contribution.pool import Outcomes
+from pockengine.contribution.trial import Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,16 @@ def differences_of(ours: Mapping[int, Any], theirs: Mapping[int, Any]) -> list[f
         {seed: outcome.curve[-1][1] for seed, outcome in ours.items()},
         {seed: dict(outcome.curve)[stop] for seed, outcome in theirs.items()},
     )
+
+
+def longer(first: Mapping[int, Outcome], then: Mapping[int, Outcome]) -> dict[int, Outcome]:
+    """By seed, outcomes of trials that went on where first ones ended, with the curves of both."""
+    return {
+        seed: replace(outcome, curve=(*first[seed].curve, *outcome.curve))
+        if seed in first
+        else outcome
+        for seed, outcome in then.items()
+    }
 
 
 def _behind(choice: Choice) -> Choice:
