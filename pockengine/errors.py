@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class PockEngineError(Exception):
     """Base of all errors raised on purpose.
@@ -63,3 +65,13 @@ class CheckpointError(PockEngineError):
 
 class PayloadError(PockEngineError):
     """A model or data set that is fetched on demand could not be had."""
+
+
+def unwritable(kind: type[PockEngineError], path: str | Path, error: OSError) -> PockEngineError:
+    """The error of a kind that says why a file cannot be written."""
+    return kind(
+        where=str(path),
+        found=f"it cannot be written ({error.strerror})",
+        needed="a folder that exists and may be written to",
+        remedy="Make the folder, or choose another place",
+    )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pockengine.adapters import adapt, adapter_names, adapter_scales
 from pockengine.checks import is_number, is_whole, kind_of
-from pockengine.errors import SchemeError
+from pockengine.errors import SchemeError, unwritable
 from pockengine.model_tree import (
     bias_names,
     channel_axes,
@@ -483,12 +483,7 @@ def _write(path: str | Path, text: str) -> None:
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise SchemeError(
-            where=str(path),
-            found=f"it cannot be written ({error.strerror})",
-            needed="a folder that exists and may be written to",
-            remedy="Make the folder, or choose another place",
-        ) from error
+        raise unwritable(SchemeError, path, error) from error
 
 
 def _malformed(found: str, where: str = "scheme JSON") -> SchemeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 from pockengine.contribution.begin import Begun
@@ -27,27 +28,28 @@ def spread(
     """
     head, biases, whole = ends.values()
     count = len(begun.layers)
-    of_biases = _mean(differences_of(biases, head))
-    of_weights = _mean(differences_of(whole, biases))
+    of_biases = fmean(differences_of(biases, head))
+    of_weights = fmean(differences_of(whole, biases))
     positive = {choice: max(value, 0.0) for choice, value in estimates.items()}
     full = sum(value for choice, value in positive.items() if 1.0 in choice.weights.values())
     scales = {
         False: max(of_biases, _LEAST) / (positive[Choice(count)] or 1.0),
         True: max(of_weights, _LEAST) / (full or 1.0),
     }
-    accuracy = _mean([outcome.curve[-1][1] for outcome in head.values()])
+    accuracy = fmean([outcome.curve[-1][1] for outcome in head.values()])
+    shares = {choice: scales[bool(choice.weights)] * value for choice, value in positive.items()}
     gains = {
         choice: Gain(
             choice=choice,
-            mean=scales[bool(choice.weights)] * value,
+            mean=share,
             low=0.0,
-            high=scales[bool(choice.weights)] * value,
-            accuracy=accuracy + scales[bool(choice.weights)] * value,
+            high=share,
+            accuracy=accuracy + share,
             steps=0,
             seeds=0,
             estimate=estimates[choice],
         )
-        for choice, value in positive.items()
+        for choice, share in shares.items()
     }
     steps = next(iter(head.values())).curve[-1][0]
     return Sensitivity(
@@ -70,7 +72,3 @@ def spread(
         },
         settings={**settings, "all biases": of_biases, "all weights": of_weights},
     )
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

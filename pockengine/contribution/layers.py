@@ -11,8 +11,8 @@ from torch.fx import Graph, Node
 
 from pockengine.contribution.roles import Flow, roles_of
 from pockengine.errors import InputError
-from pockengine.ir.forward import forward_values
-from pockengine.ir.graph import calls, kind_of, name_of, placeholders, type_of
+from pockengine.ir.forward import batch_values, forward_values
+from pockengine.ir.graph import ancestors, calls, kind_of, name_of, placeholders, role_of, type_of
 from pockengine.ir.ops import Kind
 from pockengine.ir.types import Role
 from pockengine.model_tree import bias_names, blocks, channel_axes, head_names
@@ -66,7 +66,7 @@ def find_layers(graph: Graph, model: nn.Module) -> tuple[tuple[Layer, ...], tupl
     Raises:
         InputError: the model has no layer besides its head.
     """
-    changing = _of_batch(graph)
+    changing = batch_values(graph)
     flow = Flow.of(graph, _weighted(graph, changing), changing)
     names = [flow.weights[index] for index in range(len(flow.weights))]
     biases = _biases(graph, flow, model)
@@ -117,25 +117,10 @@ def _is_product(node: Node) -> bool:
     return kind_of(node) in (Kind.CONTRACT, Kind.STENCIL)
 
 
-def _of_batch(graph: Graph) -> set[Node]:
-    """What depends on the batch."""
-    found = set(placeholders(graph, Role.INPUT, Role.TARGET))
-    for node in calls(graph):
-        if any(operand in found for operand in node.all_input_nodes):
-            found.add(node)
-    return found
-
-
 def _weights(operand: Node) -> set[str]:
     """The parameters of at least two axes that a value is computed from."""
-    seen, stack = {operand}, [operand]
-    while stack:
-        for source in stack.pop().all_input_nodes:
-            if source not in seen:
-                seen.add(source)
-                stack.append(source)
-    owned = placeholders(operand.graph, Role.PARAM)
-    return {name_of(node) for node in owned if node in seen and len(type_of(node).shape) > 1}
+    owned = (node for node in ancestors((operand,)) if role_of(node) is Role.PARAM)
+    return {name_of(node) for node in owned if len(type_of(node).shape) > 1}
 
 
 def _biases(graph: Graph, flow: Flow, model: nn.Module) -> Mapping[int, list[str]]:

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from torch import nn
@@ -194,7 +195,7 @@ class _Profile:
         outcomes = self._run([Choice(0), *choices], self._whole)
         gains = {c: differences_of(outcomes[c], outcomes[Choice(0)]) for c in choices}
         half = pooled(list(gains.values()), self._pool.begun.study.rows["test"]).half_width
-        means = {choice: sum(values) / len(values) for choice, values in gains.items()}
+        means = {choice: fmean(values) for choice, values in gains.items()}
         return [
             Checked(
                 choice=choice,
@@ -252,8 +253,7 @@ class _Profile:
         return candidate_of(choice, self._layers, self._head, self._model, begun.cuts)
 
     def _gain(self, choice: Choice, found: Outcomes, biases: Outcomes) -> float:
-        values = differences_of(found[choice], biases[Choice(choice.biases)])
-        return sum(values) / len(values)
+        return fmean(differences_of(found[choice], biases[Choice(choice.biases)]))
 
 
 def _check(seeds: object, ratios: Sequence[float], rungs: Sequence[float], keep: float) -> None:

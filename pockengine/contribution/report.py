@@ -22,7 +22,7 @@ from pockengine.contribution.shown import Checked, FrontPoint, LayerCost
 from pockengine.contribution.surrogate import refined
 from pockengine.contribution.table import table, to_csv
 from pockengine.disk import replace_file
-from pockengine.errors import InputError
+from pockengine.errors import InputError, unwritable
 from pockengine.frontend.capture import Captured
 from pockengine.optimizer import Optimizer
 from pockengine.plan.amounts import energy_joules_of, step_ms_of
@@ -208,12 +208,7 @@ class Report:
         try:
             replace_file(Path(path), [memoryview((json.dumps(document) + "\n").encode())])
         except OSError as error:
-            raise InputError(
-                where=str(path),
-                found=f"it cannot be written ({error.strerror})",
-                needed="a folder that exists and may be written to",
-                remedy="Make the folder, or choose another place",
-            ) from error
+            raise unwritable(InputError, path, error) from error
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from pockengine.contribution.begin import Begun
@@ -107,7 +108,7 @@ def _spreads(
 def _gain(
     choice: Choice, outcomes: Mapping[int, Any], values: Sequence[float], spread: Spread
 ) -> Gain:
-    mean = sum(values) / len(values)
+    mean = fmean(values)
     half = spread.half_width(len(values))
     accuracies = [outcome.curve[-1][1] for outcome in outcomes.values()]
     return Gain(
@@ -115,7 +116,7 @@ def _gain(
         mean=mean,
         low=mean - half,
         high=mean + half,
-        accuracy=sum(accuracies) / len(accuracies),
+        accuracy=fmean(accuracies),
         steps=_steps(outcomes),
         seeds=len(values),
     )

@@ -1,10 +1,11 @@
-"""Which calls of a joint graph belong to the forward pass."""
+"""Which calls of a joint graph belong to the forward pass, and which depend on the batch."""
 
 from __future__ import annotations
 
 from torch.fx import Graph, Node
 
-from pockengine.ir.graph import ancestors, calls, outputs_of
+from pockengine.ir.graph import ancestors, calls, outputs_of, placeholders
+from pockengine.ir.types import Role
 from pockengine.ir.verify import base_of
 
 _SMALL = ("pack_bits", "max_pool2d_index")  # made of forward values, and smaller
@@ -22,3 +23,13 @@ def forward_values(graph: Graph) -> set[Node]:
     forward = ancestors((*head, *found.outputs, *calls(graph, *_SMALL)))
     kept = [node for node in calls(graph, "copy") if base_of(node.args[0]) in forward]
     return forward | ancestors(tuple(kept))
+
+
+def batch_values(graph: Graph) -> set[Node]:
+    """The calls that depend on the batch, not on parameters alone."""
+    inputs = set(placeholders(graph, Role.INPUT, Role.TARGET))
+    found: set[Node] = set()
+    for node in calls(graph):
+        if any(operand in found or operand in inputs for operand in node.all_input_nodes):
+            found.add(node)
+    return found

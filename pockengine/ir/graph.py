@@ -7,6 +7,7 @@ one output that holds an ``Outputs`` as a dict. Every value has a ``TensorType``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
@@ -352,13 +353,13 @@ def drop_dead(graph: Graph) -> None:
             graph.erase_node(node)
 
 
-def ancestors(nodes: tuple[Node, ...]) -> set[Node]:
-    """The nodes and all that they are computed from."""
+def ancestors(nodes: tuple[Node, ...], known: AbstractSet[Node] = frozenset()) -> set[Node]:
+    """The nodes and all that they are computed from, back to what is known and without it."""
     seen: set[Node] = set()
     stack = list(nodes)
     while stack:
         node = stack.pop()
-        if node not in seen:
+        if node not in seen and node not in known:
             seen.add(node)
             stack.extend(node.all_input_nodes)
     return seen

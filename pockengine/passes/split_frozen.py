@@ -10,6 +10,7 @@ from torch.fx import Graph, Node
 from pockengine.ir.forward import forward_values
 from pockengine.ir.graph import (
     Outputs,
+    ancestors,
     calls,
     copy_node,
     kind_of,
@@ -87,7 +88,7 @@ def split_frozen(graph: Graph, updated: Collection[str]) -> Split:
     pruned = prune_backward(graph, updated)
     frozen = _frozen(pruned)
     yielded = outputs_of(pruned).nodes
-    behind = _needed(yielded, frozen)
+    behind = ancestors(yielded, frozen)
     cut = [node for node in pruned.nodes if _is_cut(node, frozen, behind, yielded)]
     names = {
         node: name_of(node) if node.op == "placeholder" else f"{_NAME}.{index}"
@@ -114,18 +115,6 @@ def _frozen(graph: Graph) -> set[Node]:
         if kind_of(node) in _LAYERS or any(x in deep for x in operands):
             deep.add(node)
     return {node for node in deep if kind_of(node) is not Kind.VIEW}
-
-
-def _needed(heads: tuple[Node, ...], frozen: set[Node]) -> set[Node]:
-    """What some values are computed from, back to what is frozen."""
-    seen: set[Node] = set()
-    stack = list(heads)
-    while stack:
-        node = stack.pop()
-        if node not in seen and node not in frozen:
-            seen.add(node)
-            stack += node.all_input_nodes
-    return seen
 
 
 def _is_cut(node: Node, frozen: set[Node], behind: set[Node], yielded: tuple[Node, ...]) -> bool:

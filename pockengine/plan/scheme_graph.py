@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from torch import nn
 from torch.fx import Graph, Node
 
+from pockengine.ir.forward import batch_values
 from pockengine.ir.graph import (
     Outputs,
-    calls,
     kind_of,
     outputs_of,
-    placeholders,
     rebuild,
     subgraph,
 )
 from pockengine.ir.ops import Kind
-from pockengine.ir.types import Role
 from pockengine.model_tree import channel_axes
 from pockengine.passes.compress_masks import compress_masks
 from pockengine.passes.decompose_batch_norm import decompose_batch_norm
@@ -82,7 +80,7 @@ def _sliceable(graph: Graph, model: nn.Module) -> dict[str, Sliceable]:
 
 def _both(found: Outputs, sliceable: Mapping[str, Sliceable]) -> Outputs:
     """The loss and all gradients; those of sliceable weights once more, by calls of their own."""
-    batch = _of_batch(found.nodes[0].graph)
+    batch = batch_values(found.nodes[0].graph)
 
     def copied(node: Node) -> Node:
         if node not in batch:
@@ -92,16 +90,6 @@ def _both(found: Outputs, sliceable: Mapping[str, Sliceable]) -> Outputs:
 
     copies = {name + SLICED: copied(found.gradients[name]) for name in sliceable}
     return Outputs(found.loss, (), {**found.gradients, **copies})
-
-
-def _of_batch(graph: Graph) -> set[Node]:
-    """The calls that depend on the batch, not on parameters alone."""
-    found: set[Node] = set(placeholders(graph, Role.INPUT, Role.TARGET))
-    inputs = frozenset(found)
-    for node in calls(graph):
-        if any(operand in found for operand in node.all_input_nodes):
-            found.add(node)
-    return found - inputs
 
 
 def _same(node: Node) -> Node:
