@@ -339,6 +339,10 @@ def test_profile_and_search(tmp_path: Path) -> None:
     assert found["scheme"] == dict(Scheme.load(scheme))
     assert found["memory_bytes"] <= 10**6
     assert f"--scheme {scheme}" in page.read_text()
+    (folder / "report.json").unlink()
+    with pytest.raises(InputError, match="no choice within 100 bytes"):
+        run(*arguments, "--memory", "100")
+    assert (folder / "report.json").exists()
     with pytest.raises(InputError, match="no choice within 1,024 bytes"):
         run("search", report, "--memory", "1KiB")
 

@@ -134,12 +134,13 @@ def profile_command(*, model: str, as_json: bool, **options: Any) -> None:
             executor=executor,
             jobs=options["jobs"],
         )
+        report.costs(options["target"])
+        report.save(options["folder"] / "report.json")  # ahead of a search that may find nothing
         if options["csv"]:
             options["csv"].write_text(report.to_csv(), encoding="utf-8")
         if not as_json:
             click.echo(report.table())
         _answer(report, model, options, as_json=as_json)
-        report.save(options["folder"] / "report.json")
 
 
 @click.command("search")

@@ -83,6 +83,8 @@ def begin(model: nn.Module, task: Any, settings: Settings, folder: Path) -> Begu
     _check(settings)
     data = _parts(task, settings.batch)
     example = tuple(_first(tensors, settings.batch) for tensors in data["train"].nested)
+    if settings.score is None:
+        _check_labels(data["train"].targets)
     captured = recall(model, example, settings.loss)
     layers, head = find_layers(captured.graph, model)
     rows = {part: len(data[part].inputs[0]) for part in PARTS}
@@ -99,7 +101,6 @@ def begin(model: nn.Module, task: Any, settings: Settings, folder: Path) -> Begu
         *(repr(settings.optimizer), settings.lr, steps, settings.batch, head),
         getattr(settings.score, "__qualname__", repr(settings.score)),
     )
-    place = folder / name
     fronts = find_fronts(captured, layers, head)
     first = [x[: settings.batch] for x in arrays["train"][0]]
     if not are_independent(captured, fronts, _as_captured(captured, first)):
@@ -116,6 +117,7 @@ def begin(model: nn.Module, task: Any, settings: Settings, folder: Path) -> Begu
         score=settings.score,
         cuts={cut: fronts[cut].inputs for cut in sorted(set(cuts)) if cut >= 0},
     )
+    place = folder / digest(name, cuts)  # other cuts are other files, and the same trials
     if not (place / _READY).exists():
         shutil.rmtree(place, ignore_errors=True)
         (place / "data").mkdir(parents=True)
@@ -131,16 +133,32 @@ def begin(model: nn.Module, task: Any, settings: Settings, folder: Path) -> Begu
 def _check(settings: Settings) -> None:
     check_optimizer(settings.optimizer)
     if not is_number(settings.lr) or settings.lr <= 0:
-        raise _bad("lr", settings.lr, "a number greater than 0", "lr=1e-3")
+        raise bad_option("lr", settings.lr, "a number greater than 0", "1e-3")
     if not is_number(settings.epochs) or settings.epochs <= 0:
-        raise _bad("epochs", settings.epochs, "a number greater than 0", "epochs=1")
+        raise bad_option("epochs", settings.epochs, "a number greater than 0", "1")
     if not is_whole(settings.batch) or settings.batch < 1:
-        raise _bad("batch", settings.batch, "a whole number of at least 1", "batch=8")
+        raise bad_option("batch", settings.batch, "a whole number of at least 1", "8")
 
 
-def _bad(option: str, found: object, needed: str, example: str) -> InputError:
+def _check_labels(targets: Sequence[Array]) -> None:
+    """Without a score of the user's, the first target is what the largest class score should be."""
+    if not targets or targets[0].dtype.kind not in "iu":
+        found = f"targets of {targets[0].dtype}" if targets else "no targets"
+        raise InputError(
+            where="profile(score=...)",
+            found=f"none, and {found}",
+            needed="how right an output is, where targets are not whole numbers of classes",
+            remedy="Give a function of (outputs, targets): for each sample a number from 0 to 1",
+        )
+
+
+def bad_option(option: str, found: object, needed: str, example: str) -> InputError:
+    """What is wrong with an option of ``profile``."""
     return InputError(
-        where=f"profile({option}=...)", found=repr(found), needed=needed, remedy=f"Give {example}"
+        where=f"profile({option}=...)",
+        found=repr(found),
+        needed=needed,
+        remedy=f"Give {option}={example}, for example, or leave it out",
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from torch import nn
 
 from pockengine.checks import is_number, is_whole
-from pockengine.contribution.begin import Settings, begin
+from pockengine.contribution.begin import Settings, bad_option, begin
 from pockengine.contribution.candidates import bias_choices, candidate_of, weight_choices
 from pockengine.contribution.choice import RATIOS, Choice
 from pockengine.contribution.estimate import estimate
@@ -33,7 +33,6 @@ from pockengine.contribution.store import Store
 from pockengine.contribution.study import Score
 from pockengine.contribution.summary import Measured, differences_of, longer, summarize
 from pockengine.contribution.trial import Candidate, Course, Outcome
-from pockengine.errors import InputError
 from pockengine.frontend.losses import Loss
 from pockengine.model_tree import channel_axes
 from pockengine.optimizer import SGD, Optimizer
@@ -259,23 +258,14 @@ class _Profile:
 def _check(seeds: object, ratios: Sequence[float], rungs: Sequence[float], keep: float) -> None:
     """The options that say how many trials there are."""
     if not is_whole(seeds) or seeds < 1:
-        raise _bad("seeds", seeds, "a whole number of at least 1", "3")
+        raise bad_option("seeds", seeds, "a whole number of at least 1", "3")
     for option, values in (("ratios", ratios), ("rungs", rungs)):
         if not values or not all(is_number(x) and 0 < x <= 1 for x in values):
-            raise _bad(option, values, "numbers greater than 0 and at most 1", "(0.25, 1)")
+            raise bad_option(option, values, "numbers greater than 0 and at most 1", "(0.25, 1)")
     if max(rungs) != 1:
-        raise _bad("rungs", rungs, "1 as the last, for a whole run", "(0.25, 0.5, 1)")
+        raise bad_option("rungs", rungs, "1 as the last, for a whole run", "(0.25, 0.5, 1)")
     if not is_number(keep) or not 0 < keep <= 1:
-        raise _bad("keep", keep, "a number greater than 0 and at most 1", "0.5")
-
-
-def _bad(option: str, found: object, needed: str, example: str) -> InputError:
-    return InputError(
-        where=f"profile({option}=...)",
-        found=repr(found),
-        needed=needed,
-        remedy=f"Give {option}={example}, for example, or leave it out",
-    )
+        raise bad_option("keep", keep, "a number greater than 0 and at most 1", "0.5")
 
 
 @contextmanager

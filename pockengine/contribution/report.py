@@ -313,5 +313,5 @@ def _no_report(path: str | Path, found: str) -> InputError:
         where=str(path),
         found=found,
         needed="a report of this version",
-        remedy="Write one: pockengine profile --out, or report.save",
+        remedy="Write one: pockengine profile writes report.json, and so does report.save",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,33 @@ def test_a_model_in_train_mode(tmp_path: Path) -> None:
     layers = report.sensitivity.layers
     assert [layer.biases for layer in layers] == [("0.bias", "1.bias")]
     assert not list(tmp_path.rglob("*.cut0.*"))
+
+
+def test_other_room_for_fronts_is_the_same_study(tmp_path: Path) -> None:
+    """A profile that keeps fronts takes over the trials of one that had no room for them."""
+    found = profiled(tmp_path, cache_bytes=0)
+    report = reported(tmp_path, executor=Inline(1))
+    assert report.sensitivity == found
+    (checked,) = report.check([Choice(0, {1: 0.5})])  # the only one that is run
+    assert checked.low <= checked.measured <= checked.high
+
+
+def test_numbers_need_a_score(tmp_path: Path) -> None:
+    """Where targets are no classes, the user says how right an output is."""
+    (x, _), (test_x, _) = task()
+    data = ((x, x[:, :3]), (test_x, test_x[:, :3]))
+    options: dict[str, Any] = {"loss": "mse", "seeds": 1, "ratios": (1,), "rungs": (1,), **SILENT}
+    with pytest.raises(InputError, match="targets of float32; how right an output is"):
+        pe.profile(network(), data, folder=tmp_path, **options)
+    report = pe.profile(
+        network(), data, folder=tmp_path, executor=Inline(), score=nearness, **options
+    )
+    assert 0 < report.sensitivity.baseline.accuracy < 1
+
+
+def nearness(outputs: Sequence[Any], targets: Sequence[Any]) -> Any:
+    """1 where an output is its target, less the farther it is."""
+    return np.exp(-np.square(outputs[0] - targets[0]).mean(1))
 
 
 def test_fast_shares_measured_gains_out(tmp_path: Path) -> None:

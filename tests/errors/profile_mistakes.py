@@ -62,6 +62,13 @@ def profile_of_short_runs(folder: Path) -> object:
 
 
 @mistakes(InputError)
+def profile_of_numbers(folder: Path) -> object:
+    """The targets are numbers, and nothing says how right an output is."""
+    data = (X, Y.float())
+    return _profile(folder, (data, data), batch=4, loss="mse")
+
+
+@mistakes(InputError)
 def profile_of_a_head(folder: Path) -> object:
     """The model is its head alone."""
     return _profile(folder, model=nn.Linear(X.shape[1], 4), batch=4)
