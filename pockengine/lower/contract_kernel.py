@@ -207,6 +207,12 @@ def _contraction(
         index = Index(tuple(_expr(p) for p in place), axis, lanes)
         return values.value(product.right, index)
 
+    def right_ahead(batch: Expr, steps: Sequence[Expr], column: Expr) -> list[Stmt]:
+        place = product.right_place(split_inline, batch, steps, column)
+        values = Values(buffers, inside, inline=True)
+        index = Index(tuple(_expr(p) for p in place), product.right_axis, tiles.vector_lanes)
+        return values.prefetches(product.right, index)
+
     return Contraction(
         batch=product.batch,
         rows=product.rows,
@@ -221,7 +227,12 @@ def _contraction(
             adjacent=rows_adjacent(product),
             along_steps=steps_adjacent(product),
         ),
-        right=Right(value=right, direct=direct, along_reduction=along and not direct),
+        right=Right(
+            value=right,
+            direct=direct,
+            along_reduction=along and not direct,
+            prefetch=right_ahead,
+        ),
         store=tail.store,
         prefetch=tail.prefetches,
         row_period=product.row_period,

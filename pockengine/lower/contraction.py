@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from tvm import sym, tirx
 
@@ -41,6 +42,9 @@ from pockengine.lower.pack import Steps
 from pockengine.lower.summed import Contraction
 from pockengine.lower.tiles import LINE, Geometry
 from pockengine.lower.unit_loops import Panel, steps_at_once
+
+Ahead: TypeAlias = tuple[int, Callable[[Expr], list[Stmt]]]
+"""So many groups of prefetches, and each of them by its number."""
 
 
 def contraction(work: Contraction, geometry: Geometry, begin: Expr, end: Expr) -> Stmt:
@@ -159,11 +163,15 @@ class _Unit(OperandCopies):
         dense = self.geometry.unrolled > 1 and self.term.left.dense
         apart = max(1, LINE // height) if dense else 1  # steps a line of the next tile lasts
         flat = self.term.left.packed and not self.term.right.direct
-        accumulate = (steps.flat() if flat else steps).unrolled(
-            self.geometry.unrolled,
-            lambda some: block(
-                *(each for k, _ in some[::apart] for each in next_rows(k)),
-                self._steps(panel, sums, bases, some),
+        accumulate = self._accumulate(
+            steps.flat() if flat else steps,
+            self._next_piece(panel, row, steps) if kept else [self._tail_ahead(panel, row, height)],
+            lambda part: part.unrolled(
+                self.geometry.unrolled,
+                lambda some: block(
+                    *(each for k, _ in some[::apart] for each in next_rows(k)),
+                    self._steps(panel, sums, bases, some),
+                ),
             ),
         )
         if kept:
@@ -177,8 +185,32 @@ class _Unit(OperandCopies):
         if self.added is not None and not kept:
             place = (panel.position, panel.starts, panel.lanes)
             finish = [*self.added.clear_parts(*place), *finish, *self.added.join_parts(*place)]
-        ahead = [] if kept else self._ahead(panel, row, height)
-        return block(*map(allocate, sums), *prologue, *ahead, *start, accumulate, *finish)
+        return block(*map(allocate, sums), *prologue, *start, accumulate, *finish)
+
+    @staticmethod
+    def _accumulate(
+        steps: Steps, ahead: Sequence[Ahead], multiply: Callable[[Steps], Stmt]
+    ) -> Stmt:
+        """``multiply(part)`` part by part of the reduction, each behind a share of the prefetches.
+
+        A core waits for a few cache lines at a time: many prefetches at once would stop it.
+        """
+        ahead = [(count, lines) for count, lines in ahead if lines(const(0))]
+        if not ahead:
+            return multiply(steps)
+        parts, part, rest = steps.parts(max(count for count, _ in ahead))
+
+        def run(number: Expr) -> Stmt:
+            prefetches: list[Stmt] = []
+            for count, lines in ahead:
+                share = math.ceil(count / parts)
+                first = number * const(share)
+                for i in range(share):
+                    prefetches += lines(tirx.min(first + const(i), const(count - 1)))
+            return block(*prefetches, multiply(part(number)))
+
+        looped = serial("part", parts, run)
+        return looped if rest is None else block(looped, multiply(rest))
 
     def _next_rows(self, row: Expr, height: int) -> Callable[[tuple[Expr, ...]], list[Stmt]]:
         """Prefetch, a line each step, of the left rows that the next register tile will read.
@@ -197,17 +229,56 @@ class _Unit(OperandCopies):
             return lambda k: [prefetch(left.buffer, first + left.offset(k))]
         return lambda _: []
 
-    def _ahead(self, panel: Panel, row: Expr, height: int) -> list[Stmt]:
-        """Prefetch of what the tile's tail touches, a cache line at a time."""
-        return [
-            statement
-            for i in range(height)
-            for start, lanes in zip(panel.starts, panel.lanes, strict=True)
-            if start % LINE == 0
-            for statement in self.work.prefetch(
-                self.batch, row + const(i), panel.column + const(start), lanes
-            )
-        ]
+    def _tail_ahead(self, panel: Panel, row: Expr, height: int) -> Ahead:
+        """Prefetches of what each row's tail touches, a cache line at a time."""
+
+        def lines(i: Expr) -> list[Stmt]:
+            return [
+                statement
+                for start, lanes in zip(panel.starts, panel.lanes, strict=True)
+                if start % LINE == 0
+                for statement in self.work.prefetch(
+                    self.batch, row + i, panel.column + const(start), lanes
+                )
+            ]
+
+        return height, lines
+
+    def _next_piece(self, panel: Panel, row: Expr, steps: Steps) -> list[Ahead]:
+        """Prefetches of a tile's share of what the next piece of the reduction copies.
+
+        The tiles of a unit take turns at its steps; each asks for whole rows of both operands.
+        """
+        (total, *inner), geometry = self.term.reduction, self.geometry
+        length = steps.extents[0]
+        if inner or not self.term.left.packed or not isinstance(length, int) or total <= length:
+            return []
+        tiles = geometry.block_tiles + bool(geometry.row_tail)
+        turn = panel.position * const(tiles)
+        turn = turn + tirx.truncdiv(row - self.first_row, const(geometry.row_tile))
+        turns = geometry.group_panels * tiles
+        found: list[Ahead] = []
+        for i in range(math.ceil(length / turns)):
+            step = steps.start + const(length) + turn + const(i * turns)
+            k = (tirx.min(step, const(total - 1)),)
+            found += [self._left_row_ahead(k), self._right_row_ahead(k)]
+        return found
+
+    def _left_row_ahead(self, k: tuple[Expr, ...]) -> Ahead:
+        """The unit's rows at a step."""
+        left = self.term.left
+        first = left.base(self.batch, self.first_row) + left.offset(k)
+        count = math.ceil(self.geometry.block_rows / LINE)
+        return count, lambda i: [prefetch(left.buffer, first + i * const(LINE))]
+
+    def _right_row_ahead(self, k: tuple[Expr, ...]) -> Ahead:
+        """The unit's columns at a step."""
+        first = self.group * const(self.geometry.group_panels * self.geometry.panel_columns)
+        count = math.ceil(self.geometry.group_panels * self.geometry.panel_columns / LINE)
+        last = const(self.work.columns - 1)
+        return count, lambda i: self.term.right.prefetch(
+            self.batch, k, tirx.min(first + i * const(LINE), last)
+        )
 
     def _bases(self, row: Expr, height: int) -> tuple[list[Stmt], list[Expr]]:
         """Offset of each row of ``left``, as a constant from the first row's where that is one."""

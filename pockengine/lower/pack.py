@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tvm import tirx
 
@@ -20,11 +20,15 @@ Value = Callable[[Sequence[Expr], Expr, int], Expr]
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """A piece of the reduction: outer variables, then loops, the first of them from ``start``."""
+    """A piece of the reduction: outer variables, then loops, the first of them from ``start``.
+
+    ``before`` steps of what is copied together come ahead of it.
+    """
 
     outer: tuple[Expr, ...]
     start: Expr
     extents: tuple[int | Expr, ...]
+    before: Expr = field(default_factory=lambda: const(0))
 
     def loops(self, body: Callable[[tuple[Expr, ...], Expr], Stmt]) -> Stmt:
         """``body(reduction variables, number of the step within the piece)`` in nested loops."""
@@ -40,6 +44,34 @@ class Steps:
             if not isinstance(extent, int):
                 total = extent * const(math.prod(known))
         return Steps((), const(0), (total,))
+
+    def parts(self, most: int) -> tuple[int, Callable[[Expr], Steps], Steps | None]:
+        """At most ``most`` equal parts, along the first loop that has several iterations.
+
+        Returns:
+            How many, each by its number, and what is left over; nothing is where a number of parts
+            near ``most`` divides the loop.
+        """
+        ones = itertools.takewhile(lambda extent: extent == 1, self.extents[:-1])
+        level = sum(1 for _ in ones)
+        extent, inner = self.extents[level], self.extents[level + 1 :]
+        if not isinstance(extent, int) or not all(isinstance(each, int) for each in inner):
+            return 1, lambda _: self, None
+        within = math.prod(each for each in inner if isinstance(each, int))
+        outer = self._variables((const(0),) * level) if level else self.outer
+        start = const(0) if level else self.start
+        most = max(1, min(most, extent))
+        near = [count for count in range(most, most // 3, -1) if extent % count == 0]
+        count = near[0] if near else most
+        length = extent // count
+
+        def part(first: Expr, some: int) -> Steps:
+            before = self.before + first * const(within)
+            return Steps(outer, start + first, (some, *inner), before)
+
+        rest = extent - count * length
+        left = part(const(count * length), rest) if rest else None
+        return count, lambda number: part(number * const(length), length), left
 
     def unrolled(
         self, count: int, body: Callable[[Sequence[tuple[tuple[Expr, ...], Expr]]], Stmt]
@@ -84,7 +116,7 @@ class Steps:
         extent = self.extents[level]
         step = line * (const(extent) if isinstance(extent, int) else extent)
         if level == len(self.extents) - 1:
-            return body(lambda k: self._variables((*inner, k)), step, extent)
+            return body(lambda k: self._variables((*inner, k)), self.before + step, extent)
         return serial("k", extent, lambda k: self._nest((*inner, k), step + k, body))
 
     def _variables(self, inner: tuple[Expr, ...]) -> tuple[Expr, ...]:

@@ -49,11 +49,14 @@ class Right:
         direct: ``value`` is a plain load, contiguous in the columns, and is read in place. Else
             each panel is copied to a scratch once per row block.
         along_reduction: see ``value``; such a panel is transposed while it is copied.
+        prefetch: (batch, reduction variables, column) -> statements that ask for the memory of
+            ``value`` there.
     """
 
     value: Callable[[Expr, Sequence[Expr], Expr, int], Expr]
     direct: bool = True
     along_reduction: bool = False
+    prefetch: Callable[[Expr, Sequence[Expr], Expr], list[Stmt]] = lambda *_: []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

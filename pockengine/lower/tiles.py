@@ -15,8 +15,14 @@ from typing import Any
 
 _LATENCY = 4.0
 _PORTS = 2.0
-_TILE_CYCLES = 8.0
-_LINE_CYCLES = 0.25  # to load a cache line from the second-level cache, beside the work
+_TILE_CYCLES = 10.0  # to begin and end a register tile, beside one for each of its vectors
+_STEP_CYCLES = 0.5  # of an iteration of the innermost loop,
+_ROW_CYCLES = 0.1  # of each element of the left operand
+_LINE_CYCLES = 0.4  # and of each cache line of the right one, beside the multiply-adds
+_ROW_TAIL = 1.04  # for a second register tile's code
+_COLUMN_TAIL = 1.01  # for a second panel's code
+_ADDRESSES = 8  # of rows at no common stride that have a register each
+_APART = 1.1  # for more of them
 LINE = 16  # elements of a cache line
 _UNITS = 8  # of work, at least, where the rows suffice
 _COPIED_COLUMNS = 128  # that make a copy of the rows cheap beside the products
@@ -436,14 +442,15 @@ def ranked_tiles(
 def _penalty(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> float:
     """Factor for what the cycle count of the inner loop does not see."""
     factor, width = 1.0, vectors * tiles.vector_lanes
-    if work.row_period and work.row_period % row_tile and row_tile % work.row_period:
-        factor *= 1.1 if row_tile <= 8 else 1.3  # one address register a row
+    apart = work.row_period % row_tile and row_tile % work.row_period if work.row_period else 0
+    if apart and row_tile > _ADDRESSES:
+        factor *= _APART
     if work.packed and 4 * work.reduction * width > tiles.scratch_bytes:
         factor *= 1.1  # the reduction needs chunks
     if work.rows % row_tile:
-        factor *= 1.03  # a second tile's code
+        factor *= _ROW_TAIL
     if work.columns % width:
-        factor *= 1.03  # a second panel's code
+        factor *= _COLUMN_TAIL
     return factor
 
 
@@ -461,8 +468,8 @@ def _cycles(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> 
     for count, height in ((work.rows // row_tile, row_tile), (1, work.rows % row_tile)):
         for panels, wide in ((work.columns // width, vectors), (1, tail)):
             if height and wide:
-                step = max(_issue(tiles, height, wide) / _PORTS, _LATENCY) + 0.25
-                step += _LINE_CYCLES * (height + wide * tiles.vector_lanes) / LINE
+                step = max(_issue(tiles, height, wide) / _PORTS, _LATENCY) + _STEP_CYCLES
+                step += _ROW_CYCLES * height + _LINE_CYCLES * wide * tiles.vector_lanes / LINE
                 edge = _TILE_CYCLES + height * wide
                 total += count * panels * (work.reduction * step + edge)
     return total
