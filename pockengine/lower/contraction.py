@@ -12,9 +12,7 @@ reductions, and several, are cut into chunks that accumulate in a scratch tile.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
 from tvm import sym, tirx
 
@@ -31,20 +29,17 @@ from pockengine.lower.nest import (
     const,
     load,
     local,
-    prefetch,
     serial,
     store,
     when,
     zeros,
 )
-from pockengine.lower.operand_copies import LEFT_PADDING, OperandCopies
+from pockengine.lower.operand_copies import LEFT_PADDING
 from pockengine.lower.pack import Steps
+from pockengine.lower.prefetches import Prefetches
 from pockengine.lower.summed import Contraction
 from pockengine.lower.tiles import LINE, Geometry
 from pockengine.lower.unit_loops import Panel, steps_at_once
-
-Ahead: TypeAlias = tuple[int, Callable[[Expr], list[Stmt]]]
-"""So many groups of prefetches, and each of them by its number."""
 
 
 def contraction(work: Contraction, geometry: Geometry, begin: Expr, end: Expr) -> Stmt:
@@ -60,7 +55,7 @@ def contraction(work: Contraction, geometry: Geometry, begin: Expr, end: Expr) -
     return block(*declare_rows, units) if work.left.packed else units
 
 
-class _Unit(OperandCopies):
+class _Unit(Prefetches):
     """Emission of one unit: a row block by a group of panels."""
 
     def __init__(
@@ -186,99 +181,6 @@ class _Unit(OperandCopies):
             place = (panel.position, panel.starts, panel.lanes)
             finish = [*self.added.clear_parts(*place), *finish, *self.added.join_parts(*place)]
         return block(*map(allocate, sums), *prologue, *start, accumulate, *finish)
-
-    @staticmethod
-    def _accumulate(
-        steps: Steps, ahead: Sequence[Ahead], multiply: Callable[[Steps], Stmt]
-    ) -> Stmt:
-        """``multiply(part)`` part by part of the reduction, each behind a share of the prefetches.
-
-        A core waits for a few cache lines at a time: many prefetches at once would stop it.
-        """
-        ahead = [(count, lines) for count, lines in ahead if lines(const(0))]
-        if not ahead:
-            return multiply(steps)
-        parts, part, rest = steps.parts(max(count for count, _ in ahead))
-
-        def run(number: Expr) -> Stmt:
-            prefetches: list[Stmt] = []
-            for count, lines in ahead:
-                share = math.ceil(count / parts)
-                first = number * const(share)
-                for i in range(share):
-                    prefetches += lines(tirx.min(first + const(i), const(count - 1)))
-            return block(*prefetches, multiply(part(number)))
-
-        looped = serial("part", parts, run)
-        return looped if rest is None else block(looped, multiply(rest))
-
-    def _next_rows(self, row: Expr, height: int) -> Callable[[tuple[Expr, ...]], list[Stmt]]:
-        """Prefetch, a line each step, of the left rows that the next register tile will read.
-
-        A tile's sums take long enough to hide it, which the processor's own prefetching does not
-        reach: short rows, several at once.
-        """
-        left = self.term.left
-        if left.packed or math.prod(self.term.reduction) < LINE:
-            return lambda _: []
-        if left.dense:
-            first = left.base(self.batch, row + const(height))
-            return lambda k: [prefetch(left.buffer, first + left.offset(k) * const(height))]
-        if left.adjacent and self.geometry.left_lanes == 1:
-            first = left.base(self.batch, row + const(LINE))
-            return lambda k: [prefetch(left.buffer, first + left.offset(k))]
-        return lambda _: []
-
-    def _tail_ahead(self, panel: Panel, row: Expr, height: int) -> Ahead:
-        """Prefetches of what each row's tail touches, a cache line at a time."""
-
-        def lines(i: Expr) -> list[Stmt]:
-            return [
-                statement
-                for start, lanes in zip(panel.starts, panel.lanes, strict=True)
-                if start % LINE == 0
-                for statement in self.work.prefetch(
-                    self.batch, row + i, panel.column + const(start), lanes
-                )
-            ]
-
-        return height, lines
-
-    def _next_piece(self, panel: Panel, row: Expr, steps: Steps) -> list[Ahead]:
-        """Prefetches of a tile's share of what the next piece of the reduction copies.
-
-        The tiles of a unit take turns at its steps; each asks for whole rows of both operands.
-        """
-        (total, *inner), geometry = self.term.reduction, self.geometry
-        length = steps.extents[0]
-        if inner or not self.term.left.packed or not isinstance(length, int) or total <= length:
-            return []
-        tiles = geometry.block_tiles + bool(geometry.row_tail)
-        turn = panel.position * const(tiles)
-        turn = turn + tirx.truncdiv(row - self.first_row, const(geometry.row_tile))
-        turns = geometry.group_panels * tiles
-        found: list[Ahead] = []
-        for i in range(math.ceil(length / turns)):
-            step = steps.start + const(length) + turn + const(i * turns)
-            k = (tirx.min(step, const(total - 1)),)
-            found += [self._left_row_ahead(k), self._right_row_ahead(k)]
-        return found
-
-    def _left_row_ahead(self, k: tuple[Expr, ...]) -> Ahead:
-        """The unit's rows at a step."""
-        left = self.term.left
-        first = left.base(self.batch, self.first_row) + left.offset(k)
-        count = math.ceil(self.geometry.block_rows / LINE)
-        return count, lambda i: [prefetch(left.buffer, first + i * const(LINE))]
-
-    def _right_row_ahead(self, k: tuple[Expr, ...]) -> Ahead:
-        """The unit's columns at a step."""
-        first = self.group * const(self.geometry.group_panels * self.geometry.panel_columns)
-        count = math.ceil(self.geometry.group_panels * self.geometry.panel_columns / LINE)
-        last = const(self.work.columns - 1)
-        return count, lambda i: self.term.right.prefetch(
-            self.batch, k, tirx.min(first + i * const(LINE), last)
-        )
 
     def _bases(self, row: Expr, height: int) -> tuple[list[Stmt], list[Expr]]:
         """Offset of each row of ``left``, as a constant from the first row's where that is one."""

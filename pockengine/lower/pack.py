@@ -18,6 +18,10 @@ Value = Callable[[Sequence[Expr], Expr, int], Expr]
 """(reduction variables, column within the panel, lanes) -> vector."""
 
 
+_PART = 2
+"""Steps that a part of a reduction has at least."""
+
+
 @dataclass(frozen=True, slots=True)
 class Steps:
     """A piece of the reduction: outer variables, then loops, the first of them from ``start``.
@@ -45,8 +49,12 @@ class Steps:
                 total = extent * const(math.prod(known))
         return Steps((), const(0), (total,))
 
-    def parts(self, most: int) -> tuple[int, Callable[[Expr], Steps], Steps | None]:
+    def parts(self, most: int, unrolled: int) -> tuple[int, Callable[[Expr], Steps], Steps | None]:
         """At most ``most`` equal parts, along the first loop that has several iterations.
+
+        Args:
+            most: how many.
+            unrolled: what the number of a part's steps is a multiple of.
 
         Returns:
             How many, each by its number, and what is left over; nothing is where a number of parts
@@ -60,16 +68,13 @@ class Steps:
         within = math.prod(each for each in inner if isinstance(each, int))
         outer = self._variables((const(0),) * level) if level else self.outer
         start = const(0) if level else self.start
-        most = max(1, min(most, extent))
-        near = [count for count in range(most, most // 3, -1) if extent % count == 0]
-        count = near[0] if near else most
-        length = extent // count
+        length = extent if within * extent < 2 * _PART else _part(extent, most, within, unrolled)
 
         def part(first: Expr, some: int) -> Steps:
             before = self.before + first * const(within)
             return Steps(outer, start + first, (some, *inner), before)
 
-        rest = extent - count * length
+        count, rest = divmod(extent, length)
         left = part(const(count * length), rest) if rest else None
         return count, lambda number: part(number * const(length), length), left
 
@@ -121,6 +126,14 @@ class Steps:
 
     def _variables(self, inner: tuple[Expr, ...]) -> tuple[Expr, ...]:
         return (*self.outer, self.start + inner[0], *inner[1:])
+
+
+def _part(extent: int, most: int, within: int, unrolled: int) -> int:
+    """Iterations of a part, each of ``within`` steps: at best a divisor, so that none is left."""
+    shortest = math.ceil(max(extent / most, _PART / within))
+    multiple = unrolled if within == 1 else 1
+    near = [i for i in range(shortest, min(extent, 3 * shortest) + 1) if i % multiple == 0]
+    return next((i for i in near if extent % i == 0), near[0] if near else extent)
 
 
 def pack_along_columns(

@@ -1,0 +1,165 @@
+"""What a unit of a contraction asks for ahead of its use, between sums that hide the wait."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from tvm import tirx
+
+from pockengine.lower.nest import Expr, Stmt, block, const, prefetch, serial
+from pockengine.lower.operand_copies import OperandCopies
+from pockengine.lower.pack import Steps
+from pockengine.lower.tiles import LINE
+from pockengine.lower.unit_loops import Panel
+
+Ahead: TypeAlias = tuple[int, Callable[[Expr], list[Stmt]]]
+"""So many groups of prefetches, and each of them by its number."""
+
+
+class Prefetches(OperandCopies):
+    """The prefetches of a unit's register tiles; they never change a result."""
+
+    def _accumulate(
+        self, steps: Steps, ahead: Sequence[Ahead], multiply: Callable[[Steps], Stmt]
+    ) -> Stmt:
+        """``multiply(part)`` part by part of the reduction, each behind a share of the prefetches.
+
+        A core waits for a few cache lines at a time: many prefetches at once would stop it.
+        """
+        ahead = [(count, lines) for count, lines in ahead if lines(const(0))]
+        if not ahead:
+            return multiply(steps)
+        most = max(count for count, _ in ahead)
+        parts, part, rest = steps.parts(most, self.geometry.unrolled)
+
+        def run(number: Expr) -> Stmt:
+            prefetches: list[Stmt] = []
+            for count, lines in ahead:
+                share = math.ceil(count / parts)
+                first = number * const(share)
+                for i in range(share):
+                    prefetches += lines(tirx.min(first + const(i), const(count - 1)))
+            return block(*prefetches, multiply(part(number)))
+
+        looped = serial("part", parts, run)
+        return looped if rest is None else block(looped, multiply(rest))
+
+    def _tail_ahead(self, panel: Panel, row: Expr, height: int) -> Ahead:
+        """What each row's tail touches, a cache line at a time."""
+
+        def lines(i: Expr) -> list[Stmt]:
+            return [
+                statement
+                for start, lanes in zip(panel.starts, panel.lanes, strict=True)
+                if start % LINE == 0
+                for statement in self.work.prefetch(
+                    self.batch, row + i, panel.column + const(start), lanes
+                )
+            ]
+
+        return height, lines
+
+    def _next_rows(self, row: Expr, height: int) -> Callable[[tuple[Expr, ...]], list[Stmt]]:
+        """A line, each step, of the left rows that the next register tile will read.
+
+        The processor's own prefetching does not reach them: short rows, several at once.
+        """
+        left = self.term.left
+        if left.packed or math.prod(self.term.reduction) < LINE:
+            return lambda _: []
+        if left.dense:
+            first = left.base(self.batch, row + const(height))
+            return lambda k: [prefetch(left.buffer, first + left.offset(k) * const(height))]
+        if left.adjacent and self.geometry.left_lanes == 1:
+            first = left.base(self.batch, row + const(LINE))
+            return lambda k: [prefetch(left.buffer, first + left.offset(k))]
+        return lambda _: []
+
+    def _next_piece(self, panel: Panel, row: Expr, steps: Steps) -> list[Ahead]:
+        """A tile's share of what the next piece of the reduction copies.
+
+        The tiles of a unit take turns at the piece's steps, or at its columns where these lie along
+        the steps.
+        """
+        length, geometry = self._length(steps), self.geometry
+        copies = self.term.left.packed or not self.term.right.direct
+        at_once = geometry.packed_panels == geometry.group_panels
+        if length is None or not copies or not at_once:
+            return []
+        tiles = geometry.block_tiles + bool(geometry.row_tail)
+        turn = panel.position * const(tiles)
+        turn = turn + tirx.truncdiv(row - self.first_row, const(geometry.row_tile))
+        turns = geometry.group_panels * tiles
+        following = self._first_step(steps) + const(length)
+        found: list[Ahead] = []
+        for i in range(math.ceil(length / turns)):
+            k = self._step_at(following + turn + const(i * turns))
+            if self.term.left.packed:
+                found.append(self._left_row_ahead(k))
+            if not self.term.right.direct and not self.term.right.along_reduction:
+                found.append(self._right_row_ahead(k))
+        if self.term.right.along_reduction:
+            columns = geometry.group_panels * geometry.panel_columns
+            for i in range(math.ceil(columns / turns)):
+                column = turn + const(i * turns)
+                found.append(self._right_column_ahead(column, following, length))
+        return found
+
+    def _length(self, steps: Steps) -> int | None:
+        """Steps of a piece, if all have as many and there are several."""
+        length = 1
+        for extent in steps.extents:
+            if not isinstance(extent, int):
+                return None
+            length *= extent
+        return length if length < math.prod(self.term.reduction) else None
+
+    def _first_step(self, steps: Steps) -> Expr:
+        """The number of a piece's first step within the whole reduction."""
+        number = const(0)
+        inner = [const(0)] * (len(steps.extents) - 1)
+        for place, extent in zip(
+            (*steps.outer, steps.start, *inner), self.term.reduction, strict=True
+        ):
+            number = number * const(extent) + place
+        return number
+
+    def _step_at(self, number: Expr) -> tuple[Expr, ...]:
+        """The reduction variables of a step; the last one's for what is beyond."""
+        *outer, _ = extents = self.term.reduction
+        rest = tirx.min(number, const(math.prod(extents) - 1))
+        places: list[Expr] = []
+        for extent in reversed(extents[1:]):
+            places.append(tirx.truncmod(rest, const(extent)))
+            rest = tirx.truncdiv(rest, const(extent))
+        return (rest, *reversed(places)) if outer else (rest,)
+
+    def _left_row_ahead(self, k: tuple[Expr, ...]) -> Ahead:
+        """The unit's rows at a step."""
+        left = self.term.left
+        first = left.base(self.batch, self.first_row) + left.offset(k)
+        count = math.ceil(self.geometry.block_rows / LINE)
+        return count, lambda i: [prefetch(left.buffer, first + i * const(LINE))]
+
+    def _right_row_ahead(self, k: tuple[Expr, ...]) -> Ahead:
+        """The unit's columns at a step."""
+        first, columns = self._unit_columns()
+        return math.ceil(columns / LINE), lambda i: self._right_ahead(k, first + i * const(LINE))
+
+    def _right_column_ahead(self, column: Expr, number: Expr, length: int) -> Ahead:
+        """A piece's steps, from that with a number on, of one of the unit's columns."""
+        first, _ = self._unit_columns()
+        return math.ceil(length / LINE), lambda i: self._right_ahead(
+            self._step_at(number + i * const(LINE)), first + column
+        )
+
+    def _unit_columns(self) -> tuple[Expr, int]:
+        """The first of the unit's columns, and how many it has at most."""
+        columns = self.geometry.group_panels * self.geometry.panel_columns
+        return self.group * const(columns), columns
+
+    def _right_ahead(self, k: tuple[Expr, ...], column: Expr) -> list[Stmt]:
+        last = const(self.work.columns - 1)
+        return self.term.right.prefetch(self.batch, k, tirx.min(column, last))
