@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pockengine as pe
 from experiments.contribution.pairs import PAIRS, load
-from pockengine.contribution.table import table, to_csv
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pockengine-profiles"
@@ -50,10 +49,10 @@ def profiled(name: str, *, fast: bool, jobs: int | None) -> None:
         )
     finally:
         timing.write_text(json.dumps([*before, round(time.time() - began, 1)]) + "\n")
-    (HERE / f"{stem}.json").write_text(found.to_json(), encoding="utf-8")
-    (HERE / f"{stem}.csv").write_text(to_csv(found), encoding="utf-8")
-    (HERE / f"{stem}.txt").write_text(table(found) + "\n", encoding="utf-8")
-    print(table(found))
+    found.save(HERE / f"{stem}.json")
+    (HERE / f"{stem}.csv").write_text(found.to_csv(), encoding="utf-8")
+    (HERE / f"{stem}.txt").write_text(found.table() + "\n", encoding="utf-8")
+    print(found.table())
 
 
 def main() -> None:
