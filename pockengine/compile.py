@@ -415,7 +415,7 @@ def prepare_captured(  # noqa: PLR0913 - as prepare
     Args:
         captures: the model at each shape; the first one holds all contents.
         trains: for each shape, whether steps are taken at it.
-        scheme: what is updated, resolved.
+        scheme: what is updated, resolved; empty where no steps are taken.
         channels: the part of each parameter that is updated in part.
         optimizer: as ``compile``.
         modes: clipping, accumulation and averaging.
@@ -528,10 +528,10 @@ def _starts(
     """Each entry point's graph ahead of ``PASSES``; a step yields no outputs but the loss."""
     found = outputs_of(captured.graph)
     loss_only = subgraph(captured.graph, replace(found, outputs=()))
-    pruned = prune_backward(captured.graph, context.updated)  # for its roles
+    pruned = _pruned(captured.graph, context.updated)  # for its roles
     if captured.evaluation is not captured.graph:
         pruned = _with_roles(captured.evaluation, pruned)
-    forward = {"evaluate": extract_forward(pruned, loss=True)}
+    forward = {} if found.loss is None else {"evaluate": extract_forward(pruned, loss=True)}
     predict = extract_forward(pruned, loss=False)
     if not list(placeholders(predict, Role.TARGET)):
         forward = {"predict": predict, **forward}
@@ -557,6 +557,16 @@ def _training(graph: Graph, context: Context, observe: Observer | None) -> dict[
         "accumulate": verify(accumulate_gradients(gradients)),
         "apply": _run("apply", taken, UPDATES, context, observe),
     }
+
+
+def _pruned(graph: Graph, updated: frozenset[str]) -> Graph:
+    """``prune_backward``; where nothing is updated, all parameters are constants."""
+    if updated:
+        return prune_backward(graph, updated)
+    new = subgraph(graph, replace(outputs_of(graph), gradients={}))
+    for node in placeholders(new, Role.PARAM):
+        set_role(node, Role.CONST)
+    return new
 
 
 def _with_roles(graph: Graph, other: Graph) -> Graph:

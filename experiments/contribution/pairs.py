@@ -24,7 +24,7 @@ from pockengine.tasks import (
 )
 
 Part = tuple[Any, Tensor]
-_LIMIT = 1000  # pictures of a class that are read
+_PICTURES, _TEXTS = (7e-4, 2e-3, 4e-3), (2.5e-3, 5e-3, 1e-2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +36,23 @@ class Pair:
         task: of ``pockengine.tasks``.
         train: examples that candidates are trained on.
         test: examples that they are measured on.
-        lr: of every trial, found by the bias-only candidate.
+        lrs: that schemes are tuned over, rising; the middle one is the profile's.
         size: pixels of a picture's side, or tokens of a text.
+        limit: pictures of a class that are read.
     """
 
     model: str
     task: str
     train: int
     test: int
-    lr: float
+    lrs: tuple[float, float, float]
     size: int
+    limit: int | None = None
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of a profile."""
+        return self.lrs[1]
 
 
 PAIRS: Mapping[str, Pair] = MappingProxyType(
@@ -53,11 +60,21 @@ PAIRS: Mapping[str, Pair] = MappingProxyType(
         f"{each.model}-{each.task}": each
         for each in (
             Pair(
-                model="mobilenet_v2", task="fashion-mnist", train=2000, test=1000, lr=2e-3, size=128
+                model="mobilenet_v2",
+                task="fashion-mnist",
+                train=2000,
+                test=1000,
+                lrs=_PICTURES,
+                size=128,
+                limit=1000,
             ),
-            Pair(model="mobilenet_v2", task="elpv", train=1600, test=1000, lr=2e-3, size=128),
-            Pair(model="mini_lm", task="sentiment-movie", train=2000, test=1000, lr=1e-2, size=64),
-            Pair(model="mini_lm", task="sentiment-tweets", train=2000, test=1000, lr=1e-2, size=64),
+            Pair(model="mobilenet_v2", task="elpv", train=1600, test=1000, lrs=_PICTURES, size=128),
+            Pair(
+                model="mini_lm", task="sentiment-movie", train=1600, test=1000, lrs=_TEXTS, size=48
+            ),
+            Pair(
+                model="mini_lm", task="sentiment-tweets", train=1600, test=1000, lrs=_TEXTS, size=48
+            ),
         )
     }
 )
@@ -67,7 +84,7 @@ def load(pair: Pair) -> tuple[nn.Module, tuple[Part, Part]]:
     """The model in eval mode, and its task as ``profile`` takes it."""
     torch.manual_seed(0)  # of the head
     if pair.model == "mobilenet_v2":
-        task = _task(load_task(pair.task, size=pair.size, limit=_LIMIT), pair)
+        task = _task(load_task(pair.task, size=pair.size, limit=pair.limit), pair)
         model: nn.Module = mobilenet_v2(classes=len(task.classes), pretrained=True)
         parts = [
             (torch.from_numpy(prepare_images(images, IMAGENET)), torch.from_numpy(labels))

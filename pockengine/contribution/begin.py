@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def begin(model: nn.Module, task: Any, settings: Settings, folder: Path) -> Begu
     rows = {part: len(data[part].inputs[0]) for part in PARTS}
     arrays = {part: (data[part].inputs, data[part].targets) for part in PARTS}
     steps = max(1, round(settings.epochs * (rows["train"] // settings.batch)))
-    name = digest(
+    given = digest(
         text(captured.graph),
         *(
             f"{key} {digest(t.detach().cpu().numpy())}"
@@ -98,6 +99,9 @@ def begin(model: nn.Module, task: Any, settings: Settings, folder: Path) -> Begu
             if key not in head  # which every seed begins anew
         ),
         *(array for part in PARTS for group in arrays[part] for array in group),
+    )
+    name = digest(
+        given,
         *(repr(settings.optimizer), settings.lr, steps, settings.batch, head),
         getattr(settings.score, "__qualname__", repr(settings.score)),
     )
@@ -106,6 +110,7 @@ def begin(model: nn.Module, task: Any, settings: Settings, folder: Path) -> Begu
     if not are_independent(captured, fronts, _as_captured(captured, first)):
         fronts = [type(front)() for front in fronts]
     cuts = choose_cuts(fronts, sum(rows.values()), settings.cache_bytes)
+    data_place = folder / f"data-{digest(given, cuts)}"
     study = Study(
         captured=captured,
         head=head,
@@ -116,18 +121,31 @@ def begin(model: nn.Module, task: Any, settings: Settings, folder: Path) -> Begu
         rows=rows,
         score=settings.score,
         cuts={cut: fronts[cut].inputs for cut in sorted(set(cuts)) if cut >= 0},
+        data=data_place.name,
     )
+    with _once(data_place) as missing:
+        for part in PARTS if missing else ():
+            _write(data_place, part, "cut-1", _as_captured(captured, arrays[part][0]))
+            _write(data_place, part, "targets", list(arrays[part][1]))
+        if missing:
+            compute_cuts(data_place, captured, {cut: fronts[cut] for cut in study.cuts}, rows)
     place = folder / digest(name, cuts)  # other cuts are other files, and the same trials
-    if not (place / _READY).exists():
-        shutil.rmtree(place, ignore_errors=True)
-        (place / "data").mkdir(parents=True)
-        for part in PARTS:
-            _write(place, part, "cut-1", _as_captured(captured, arrays[part][0]))
-            _write(place, part, "targets", list(arrays[part][1]))
-        study.save(place)
-        compute_cuts(place, captured, {cut: fronts[cut] for cut in study.cuts}, rows)
-        (place / _READY).touch()
+    with _once(place) as missing:
+        if missing:
+            study.save(place)
     return Begun(folder=place, name=name, study=study, layers=layers, head=head, cuts=tuple(cuts))
+
+
+@contextmanager
+def _once(folder: Path) -> Iterator[bool]:
+    """Whether a folder is still to be filled; what an earlier process left unfinished goes."""
+    missing = not (folder / _READY).exists()
+    if missing:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    yield missing
+    if missing:
+        (folder / _READY).touch()
 
 
 def _check(settings: Settings) -> None:

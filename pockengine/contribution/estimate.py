@@ -43,8 +43,9 @@ def estimate(
     found = outputs_of(captured.graph)
     wanted = {name: found.gradients[name] for name in axes if name in found.gradients}
     graph = subgraph(captured.graph, Outputs(loss=found.loss, gradients=wanted))
-    inputs = arrays_of(Path(folder), "train", "cut-1", len(captured.inputs))
-    targets = arrays_of(Path(folder), "train", "targets", len(captured.targets))
+    data = Path(folder).parent / study.data
+    inputs = arrays_of(data, "train", "cut-1", len(captured.inputs))
+    targets = arrays_of(data, "train", "targets", len(captured.targets))
     total: dict[str, Tensor] = {}
     square: dict[str, Tensor] = {}
     for at in _batches(study.rows["train"], study.batch, seed, count):

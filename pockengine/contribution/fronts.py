@@ -14,12 +14,21 @@ import numpy as np
 import torch
 from torch.fx import Graph
 
+from pockengine.contribution.build import build
 from pockengine.contribution.layers import Layer
-from pockengine.contribution.study import PARTS, Array, array_file, arrays_of, batches
+from pockengine.contribution.study import (
+    PARTS,
+    Array,
+    array_file,
+    arrays_of,
+    batches,
+    of_graph,
+)
 from pockengine.frontend.capture import Captured
 from pockengine.ir.graph import Outputs, calls, outputs_of, placeholders, subgraph, type_of
 from pockengine.ir.interpret import interpret
 from pockengine.ir.types import Role
+from pockengine.optimizer import SGD
 from pockengine.passes.extract_forward import extract_forward
 from pockengine.passes.split_frozen import split_frozen
 from pockengine.plan.flops import node_flops
@@ -104,38 +113,41 @@ def choose_cuts(fronts: Sequence[Front], samples: int, limit_bytes: int) -> list
 
     while kept and sum(fronts[x].sample_bytes for x in kept) * samples > limit_bytes:
         kept.remove(min(kept, key=saved))
-    return [used(place) if fronts[place].values else -1 for place in range(len(fronts))]
+    return [used(place) for place in range(len(fronts))]
 
 
 def compute_cuts(
     folder: Path, captured: Captured, fronts: Mapping[int, Front], rows: Mapping[str, int]
 ) -> None:
-    """Write what some fronts yield for all samples, by one forward pass in PyTorch.
+    """Write what some fronts yield for all samples, by one compiled forward pass.
 
     Args:
-        folder: of the study, where the model's own inputs are.
+        folder: of the data, where the model's own inputs are.
         captured: the model.
         fronts: by the number of the cut.
         rows: samples of each part.
     """
-    nodes = {node.name: node for node in captured.graph.nodes}
     wanted = sorted({name for front in fronts.values() for name in front.values})
-    graph = _yielding(captured.graph, wanted)
-    for part in PARTS if wanted else ():
-        inputs = arrays_of(folder, part, "cut-1", len(captured.inputs))
-        files: dict[tuple[int, int], Array] = {}
-        for at in batches(rows[part], type_of(nodes[wanted[0]]).shape[0]):
-            given = dict(
-                zip(captured.inputs, [torch.from_numpy(x[at]) for x in inputs], strict=True)
-            )
-            found = interpret(graph, {**captured.tensors, **given}).outputs
-            values = {name: x.numpy() for name, x in zip(wanted, found, strict=True)}
-            for cut, front in fronts.items():
-                for index, name in enumerate(front.values):
-                    if (cut, index) not in files:
-                        path = array_file(folder, part, f"cut{cut}", index)
-                        files[cut, index] = _made(path, rows[part], values[name])
-                    files[cut, index][at] = values[name]
+    if not wanted:
+        return
+    yielding = of_graph(captured, _yielding(captured.graph, wanted), captured.inputs)
+    kinds = [type_of(node) for node in outputs_of(yielding.graph).outputs]
+    with build(yielding, SGD()) as trainer:
+        for part in PARTS:
+            inputs = arrays_of(folder, part, "cut-1", len(captured.inputs))
+            files: dict[tuple[int, int], Array] = {}
+            for at in batches(rows[part], kinds[0].shape[0]):
+                found = trainer.engine.run("predict", [x[at] for x in inputs])
+                values = {
+                    name: x.reshape(kind.shape)
+                    for name, kind, x in zip(wanted, kinds, found, strict=True)
+                }
+                for cut, front in fronts.items():
+                    for index, name in enumerate(front.values):
+                        if (cut, index) not in files:
+                            path = array_file(folder, part, f"cut{cut}", index)
+                            files[cut, index] = _made(path, rows[part], values[name])
+                        files[cut, index][at] = values[name]
 
 
 def _yielding(graph: Graph, names: Sequence[str]) -> Graph:

@@ -45,6 +45,8 @@ class Study:
         score: how right an output is; None for whether the largest class score is the label's.
         cuts: inputs behind each cut, by the number of the folder that holds them; the model's own
             inputs are cut -1.
+        data: name of the folder with the arrays, which is beside the study's own: studies that
+            differ in how candidates are trained share it.
     """
 
     captured: Captured
@@ -56,6 +58,7 @@ class Study:
     rows: Mapping[str, int]
     score: Score | None = None
     cuts: Mapping[int, tuple[str, ...]]
+    data: str
 
     def inputs(self, cut: int) -> tuple[str, ...]:
         """Names of the inputs behind a cut."""
@@ -87,16 +90,16 @@ def array_file(folder: Path, part: str, kind: str, index: int) -> Path:
     """Where an array of the data is.
 
     Args:
-        folder: the study's.
+        folder: of the data.
         part: "train" or "test".
         kind: "targets", or the number of a cut: "cut3", for the model's own inputs "cut-1".
         index: which of them.
     """
-    return folder / "data" / f"{part}.{kind}.{index}.npy"
+    return folder / f"{part}.{kind}.{index}.npy"
 
 
 def arrays_of(folder: Path, part: str, kind: str, count: int) -> Arrays:
-    """Some arrays of the data, mapped into memory."""
+    """Some arrays of the data in a folder, mapped into memory."""
     files = [array_file(folder, part, kind, index) for index in range(count)]
     return tuple(np.load(file, mmap_mode="r") for file in files)
 
@@ -116,6 +119,12 @@ def digest(*parts: object) -> str:
     """A name for what a trial depends on: equal for equal things in any process."""
     hashed = hashlib.sha256()
     for part in parts:
-        whole = part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode()
-        hashed.update(len(whole).to_bytes(8, "little") + whole)
+        whole = _bytes_of(part) if isinstance(part, np.ndarray) else memoryview(repr(part).encode())
+        hashed.update(len(whole).to_bytes(8, "little"))
+        hashed.update(whole)
     return hashed.hexdigest()[:24]
+
+
+def _bytes_of(array: Array) -> memoryview:
+    """An array's bytes in C order, copied only where they are not."""
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))

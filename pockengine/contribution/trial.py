@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pockengine.compile import link, prepare_captured
+from pockengine.contribution.build import build
 from pockengine.contribution.study import (
     Array,
     Arrays,
@@ -26,7 +26,6 @@ from pockengine.contribution.study import (
     of_graph,
 )
 from pockengine.errors import TrainError
-from pockengine.ir.graph import name_of, placeholders
 from pockengine.passes.split_frozen import split_frozen
 from pockengine.schedules import linear
 from pockengine.scheme import Channels, Scheme
@@ -126,29 +125,20 @@ def _trainer(folder: str, candidate: Candidate) -> Trainer:
         updated = {name for name, _ in candidate.fractions}
         split = split_frozen(captured.graph, {*updated, *candidate.before})
         captured = of_graph(captured, split.after, split.inputs)
-    read = {name_of(node) for node in placeholders(captured.graph)}
-    tensors = {name: t for name, t in captured.tensors.items() if name in read}
-    scheme = Scheme(dict(candidate.fractions))
-    prepared = prepare_captured(
-        [replace(captured, tensors=tensors)],
-        trains=[True],
-        scheme=scheme,
+    return build(
+        captured,
+        study.optimizer,
+        scheme=Scheme(dict(candidate.fractions)),
         channels=dict(candidate.channels),
-        optimizer=study.optimizer,
+        named=study.head,
+        threads=1,
     )
-    dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
-    names = {name: name for name in {*study.head, *scheme} if name in tensors}
-    program = link(replace(prepared, names=names, dtypes=dtypes), progress=_silent)
-    return Trainer(program, tensors, threads=1)
-
-
-def _silent(_done: int, _total: int) -> None:
-    """A trial shows no bar of its own."""
 
 
 def _data(folder: Path, study: Study, part: str, cut: int) -> tuple[Arrays, Arrays]:
-    inputs = arrays_of(folder, part, f"cut{cut}", len(study.inputs(cut)))
-    return inputs, arrays_of(folder, part, "targets", len(study.captured.targets))
+    place = folder.parent / study.data
+    inputs = arrays_of(place, part, f"cut{cut}", len(study.inputs(cut)))
+    return inputs, arrays_of(place, part, "targets", len(study.captured.targets))
 
 
 def trained_head(folder: str, candidate: Candidate, seed: int) -> dict[str, Tensor]:

@@ -1,0 +1,309 @@
+"""Whole schemes on real tasks: `python -m experiments.contribution.compare PAIR`.
+
+Four arms are fine-tuned by the compiled trainer: all parameters; the scheme that the search chooses
+within a quarter of their transient memory; and of the same working memory the most biases, and the
+most whole layers, counted from the output. Each arm is tuned alike: every learning rate of the pair
+with seeds 0 and 1, then the best one with seeds 2 to 4. Besides, random schemes spread over the
+memory range are trained, for what the profile predicts of them.
+
+Accuracies are kept in runs/PAIR.json as they come; what is there is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean, median
+from time import perf_counter
+
+import numpy as np
+
+import pockengine as pe
+from experiments.contribution.pairs import PAIRS, Pair, load
+from experiments.contribution.run import BATCH, CACHE, EPOCHS, HERE
+from pockengine.compile import Prepared, prepare_captured
+from pockengine.contribution.begin import Begun, Settings, begin
+from pockengine.contribution.build import build
+from pockengine.contribution.candidates import candidate_of
+from pockengine.contribution.choice import Choice
+from pockengine.contribution.cost_table import working_bytes
+from pockengine.contribution.pool import local_pool
+from pockengine.contribution.report import Report
+from pockengine.contribution.study import arrays_of
+from pockengine.contribution.trial import Candidate, Course, run_trials
+from pockengine.plan.amounts import step_ms_of
+from pockengine.scheme import Scheme
+from pockengine.targets import get_target
+
+TUNING, SEEDS = (0, 1), (0, 1, 2, 3, 4)
+TRANSIENT, SPEED = 0.25, 1.6  # of full training's
+RANDOM, RANDOM_SEEDS, SPREAD = 20, (0, 1, 2), (0.05, 1.0)
+STEPS = 15
+
+
+@dataclass
+class Comparison:
+    """A pair, its studies by learning rate, and what was run.
+
+    Args:
+        name: of the pair.
+        pair: itself.
+        jobs: processes.
+    """
+
+    name: str
+    pair: Pair
+    jobs: int | None
+
+    def __post_init__(self) -> None:
+        self.model, task = load(self.pair)
+        folder = CACHE / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = HERE / "runs" / f"{self.name}.json"
+        self.rows: dict[str, float] = (
+            json.loads(self.file.read_text()) if self.file.exists() else {}
+        )
+        self.studies: dict[float, Begun] = {
+            lr: begin(self.model, task, self._settings(lr), folder) for lr in self.pair.lrs
+        }
+        self.begun = self.studies[self.pair.lr]
+        self.report: Report = pe.profile(
+            self.model,
+            task,
+            lr=self.pair.lr,
+            epochs=EPOCHS,
+            batch=BATCH,
+            seeds=len(TUNING),
+            fast=not (HERE / f"{self.name}.json").exists(),
+            folder=folder,
+            jobs=self.jobs,
+        )
+
+    def _settings(self, lr: float) -> Settings:
+        return Settings(
+            loss="cross_entropy",
+            optimizer=pe.SGD(momentum=0.9),
+            lr=lr,
+            epochs=EPOCHS,
+            batch=BATCH,
+            score=None,
+            cache_bytes=2 << 30,
+        )
+
+    def candidate(self, choice: Choice) -> Candidate:
+        """What a choice trains."""
+        begun = self.begun
+        return candidate_of(choice, begun.layers, begun.head, self.model, begun.cuts)
+
+    @cached_property
+    def full(self) -> Candidate:
+        """All parameters, BatchNorm's scales too."""
+        every = {name: 1.0 for name, _ in self.model.named_parameters()}
+        return Candidate(
+            fractions=tuple(sorted(Scheme(every).resolve(self.model).items())), channels=()
+        )
+
+    def prepared(self, candidate: Candidate) -> Prepared:
+        """A candidate planned as ``compile`` would, without a frozen front."""
+        return prepare_captured(
+            [self.begun.study.captured],
+            trains=[True],
+            scheme=Scheme(dict(candidate.fractions)),
+            channels=dict(candidate.channels),
+            optimizer=self.begun.study.optimizer,
+        )
+
+    def arms(self) -> dict[str, Candidate]:
+        """The arms, those of the search and of the same memory."""
+        whole = self.prepared(self.full).plan
+        head = self.prepared(self.candidate(Choice(0))).plan
+        target = get_target("host")
+        low, high = working_bytes(head, target), working_bytes(whole, target)
+        costs = self.report.costs()
+        most_ms = costs.amount(_everything(self), step_ms_of(target)) / SPEED
+        for share in (0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05):
+            limit = int(low + share * (high - low))
+            found = self.report.best(memory_bytes=limit, step_ms=most_ms)
+            plan = self.prepared(self.candidate(found.choice)).plan
+            if plan.arena_bytes <= TRANSIENT * whole.arena_bytes:
+                break
+        most = working_bytes(plan, target)
+        print(f"chosen within {most / 2**20:.1f} MB: {found.choice}", flush=True)
+        count = len(self.begun.layers)
+        tails = [Choice(k) for k in range(count, -1, -1)]
+        wholes = [Choice(k, dict.fromkeys(range(count - k, count), 1.0)) for k in range(count + 1)]
+        return {
+            "all": self.full,
+            "chosen": self.candidate(found.choice),
+            "biases": self.candidate(self._largest(tails, most)),
+            "last layers": self.candidate(self._largest(wholes[::-1], most)),
+            "head": self.candidate(Choice(0)),
+        }
+
+    def _largest(self, choices: Sequence[Choice], limit: int) -> Choice:
+        """The first that a plan finds room for."""
+        target = get_target("host")
+        return next(
+            choice
+            for choice in choices
+            if working_bytes(self.prepared(self.candidate(choice)).plan, target) <= limit
+        )
+
+    def random(self) -> list[Choice]:
+        """Schemes spread over the range of memory: some biases, then weights as they fit."""
+        costs, rng = self.report.costs(), np.random.default_rng(0)
+        count = len(self.begun.layers)
+        low = costs.memory_bytes(Choice(0))
+        high = costs.memory_bytes(_everything(self))
+        known = list(self.report.sensitivity.weights)
+        found = []
+        for share in np.linspace(*SPREAD, RANDOM):
+            limit = low + share * (high - low)
+            fitting = [
+                k for k in range(count + 1) if costs.memory_bytes(Choice(k)) <= (low + limit) / 2
+            ]
+            choice = Choice(int(rng.choice(fitting)))
+            for index in rng.permutation(len(known)):
+                layer, ratio = known[index]
+                if layer in choice.weights:
+                    continue
+                more = Choice(choice.biases, {**choice.weights, layer: ratio})
+                if costs.memory_bytes(more) <= limit:
+                    choice = more
+            found.append(choice)
+        return found
+
+    def train(self, wanted: Mapping[str, Candidate], lr: float, seeds: Sequence[int]) -> None:
+        """Run what is missing, and keep it."""
+        begun = self.studies[lr]
+        course = Course(stops=(begun.study.steps,))
+        with local_pool(self.jobs) as pool:
+            waiting = {}
+            for name, candidate in wanted.items():
+                missing = [s for s in seeds if _key(name, lr, s) not in self.rows]
+                if missing:
+                    job = pool.submit(run_trials, str(begun.folder), candidate, missing, course)
+                    waiting[job] = name
+            for job in as_completed(waiting):
+                for outcome in job.result():
+                    accuracy = outcome.curve[-1][1]
+                    self.rows[_key(waiting[job], lr, outcome.seed)] = accuracy
+                self.file.parent.mkdir(exist_ok=True)
+                self.file.write_text(json.dumps(self.rows, indent=1) + "\n")
+
+    def accuracies(self, name: str, lr: float, seeds: Sequence[int]) -> list[float]:
+        """Of a scheme, by seed."""
+        return [self.rows[_key(name, lr, seed)] for seed in seeds]
+
+    def tuned(self, arms: Mapping[str, Candidate]) -> dict[str, float]:
+        """The best learning rate of each arm."""
+        for lr in self.pair.lrs:
+            self.train(arms, lr, TUNING)
+        return {
+            name: max(self.pair.lrs, key=lambda lr, n=name: fmean(self.accuracies(n, lr, TUNING)))
+            for name in arms
+        }
+
+    def speeds(self, arms: Mapping[str, Candidate]) -> dict[str, float]:
+        """Milliseconds of a step, in turns, one thread: medians."""
+        study = self.begun.study
+        place = self.begun.folder.parent / study.data
+        inputs = arrays_of(place, "train", "cut-1", len(study.captured.inputs))
+        targets = arrays_of(place, "train", "targets", len(study.captured.targets))
+        batch = [x[: study.batch] for x in (*inputs, *targets)]
+        trainers = {
+            name: build(
+                study.captured,
+                study.optimizer,
+                scheme=Scheme(dict(arm.fractions)),
+                channels=dict(arm.channels),
+                threads=1,
+            )
+            for name, arm in arms.items()
+        }
+        taken: dict[str, list[float]] = {name: [] for name in arms}
+        for _ in range(STEPS + 2):
+            for name, trainer in trainers.items():
+                began = perf_counter()
+                trainer.engine.run("step", [*batch, np.array([0.0], np.float32)])
+                taken[name].append((perf_counter() - began) * 1e3)
+        return {name: median(values[2:]) for name, values in taken.items()}
+
+
+def _key(name: str, lr: float, seed: int) -> str:
+    return f"{name} | {lr:g} | {seed}"
+
+
+def _everything(comparison: Comparison) -> Choice:
+    count = len(comparison.begun.layers)
+    return Choice(count, dict.fromkeys(range(count), 1.0))
+
+
+def run(name: str, jobs: int | None) -> None:
+    """Train all that is missing of a pair and write what came of it."""
+    comparison = Comparison(name, PAIRS[name], jobs)
+    pair = comparison.pair
+    arms = comparison.arms()
+    rates = comparison.tuned(arms)
+    for lr in pair.lrs:
+        comparison.train({n: arms[n] for n in arms if rates[n] == lr}, lr, SEEDS)
+    choices = comparison.random()
+    schemes = {f"random {index}": comparison.candidate(c) for index, c in enumerate(choices)}
+    comparison.train({**schemes, "head": arms["head"]}, pair.lr, RANDOM_SEEDS)
+    head = comparison.accuracies("head", pair.lr, RANDOM_SEEDS)
+    plans = {arm: comparison.prepared(candidate).plan for arm, candidate in arms.items()}
+    target = get_target("host")
+    document = {
+        "arms": {
+            arm: {
+                "lr": rates[arm],
+                "accuracies": comparison.accuracies(arm, rates[arm], SEEDS),
+                "arena_bytes": plans[arm].arena_bytes,
+                "working_bytes": working_bytes(plans[arm], target),
+                "updated": len(candidate.fractions),
+            }
+            for arm, candidate in arms.items()
+        },
+        "step_ms": comparison.speeds(arms),
+        "random": [
+            {
+                "biases": choice.biases,
+                "weights": list(choice.weights.items()),
+                "memory_bytes": comparison.report.costs().memory_bytes(choice),
+                "predicted": comparison.report.sensitivity.predicted(choice),
+                "gains": [
+                    ours - base
+                    for ours, base in zip(
+                        comparison.accuracies(f"random {index}", pair.lr, RANDOM_SEEDS),
+                        head,
+                        strict=True,
+                    )
+                ],
+            }
+            for index, choice in enumerate(choices)
+        ],
+    }
+    path = Path(HERE / "compared" / f"{name}.json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def main() -> None:
+    """Compare on the pairs that the command line names."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pairs", nargs="+", choices=sorted(PAIRS))
+    parser.add_argument("--jobs", type=int, help="processes; default: one a core")
+    options = parser.parse_args()
+    for name in options.pairs:
+        run(name, options.jobs)
+
+
+if __name__ == "__main__":
+    main()
