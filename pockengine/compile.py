@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import RLock
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,47 +27,23 @@ from pockengine.ir.graph import (
     name_of,
     outputs_of,
     placeholders,
-    rebuild,
-    role_of,
-    set_role,
-    subgraph,
     type_of,
 )
 from pockengine.ir.text import parse, text
 from pockengine.ir.types import Role
-from pockengine.ir.verify import verify
 from pockengine.lower.features import host_target
-from pockengine.lower.kernel import Kernel, kernels
-from pockengine.lower.program import build_kernels, works
+from pockengine.lower.kernel import Kernel
+from pockengine.lower.program import build_kernels
 from pockengine.lower.progress import Progress, teller
 from pockengine.lower.tuning import Tuning
-from pockengine.modes import Accumulate, Clip, Modes, ema_name
+from pockengine.modes import Accumulate, Clip, Modes
 from pockengine.modes import modes as checked_modes
 from pockengine.optimizer import Optimizer, check_optimizer, initial_value
-from pockengine.passes.accumulate_gradients import accumulate_gradients, take_accumulated
-from pockengine.passes.append_optimizer import append_optimizer
-from pockengine.passes.choose_layout import Order, choose_layout
-from pockengine.passes.choose_saved import SavingCosts, choose_saved
-from pockengine.passes.clip_gradients import clip_gradients
-from pockengine.passes.compress_masks import compress_masks
-from pockengine.passes.copy_outputs import copy_outputs
-from pockengine.passes.decompose_batch_norm import decompose_batch_norm
-from pockengine.passes.extract_forward import extract_forward
-from pockengine.passes.fold_batch_norm import fold_batch_norm
 from pockengine.passes.fold_constants import fold_constants
-from pockengine.passes.fuse import fuse
-from pockengine.passes.pad_convolutions import pad_convolutions
-from pockengine.passes.prune_backward import prune_backward
-from pockengine.passes.read_average import read_average
-from pockengine.passes.simplify import simplify
-from pockengine.passes.slice_channels import slice_channels
-from pockengine.passes.slice_regions import slice_regions
-from pockengine.passes.split_concatenations import split_concatenations
-from pockengine.passes.track_average import track_average
-from pockengine.passes.update_writer import LEARNING_RATE
+from pockengine.pipeline import SYMBOLIC, Context, Observer, entry_inputs, entry_starts, planned
 from pockengine.plan.costs import saving_costs
 from pockengine.plan.fit import check_fits
-from pockengine.plan.memory import Plan, plan_memory
+from pockengine.plan.memory import Plan
 from pockengine.program import Program
 from pockengine.runtime.assemble import EntrySource, assemble
 from pockengine.runtime.shapes import shaped
@@ -78,92 +54,7 @@ from pockengine.targets.host import TARGET as HOST
 from pockengine.trainer import Trainer, checked_seed, checked_threads
 from pockengine.weights import Paths, StoredWeights
 
-Observer: TypeAlias = Callable[[str, str, Graph], None]
-"""Called with an entry point's name, a pass's name and the graph that the pass made."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Context:
-    """What passes take besides the graph, and what they leave for later ones.
-
-    Args:
-        updated: canonical names of the parameters that the scheme updates.
-        channels: the part of each that is updated in part.
-        optimizer: what is written into the step.
-        modes: what else is.
-        tensors: the model's tensors by canonical name.
-        costs: what keeping a value weighs against computing it again.
-        orders: storage orders that an earlier entry point decided.
-        constants: contents of constants by name; ``fold_constants`` fills it.
-    """
-
-    updated: frozenset[str]
-    channels: Mapping[str, Channels]
-    optimizer: Optimizer
-    modes: Modes
-    tensors: Mapping[str, Tensor]
-    costs: SavingCosts
-    orders: dict[str, Order] = field(default_factory=dict)
-    constants: dict[str, Tensor] = field(default_factory=dict)
-
-
-Pass: TypeAlias = Callable[[Graph, Context], Graph]
 NO_MODES = Modes()
-
-
-def _fold_constants(graph: Graph, context: Context) -> Graph:
-    new, contents = fold_constants(graph, context.tensors)
-    context.constants.update(
-        {name_of(node): contents[name_of(node)] for node in placeholders(new, Role.CONST)}
-    )
-    return new
-
-
-def _choose_layout(graph: Graph, context: Context) -> Graph:
-    new = choose_layout(graph, context.orders)
-    for node in placeholders(new, Role.CONST, Role.PARAM, Role.STATE):
-        kind = type_of(node)
-        context.orders[name_of(node)] = kind.order or tuple(range(len(kind.shape)))
-    return new
-
-
-def _alone(rewrite: Callable[[Graph], Graph]) -> Pass:
-    return lambda graph, _: rewrite(graph)
-
-
-# before constants have values: these say what the constants of a trainer are
-SYMBOLIC: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
-    ("fold_batch_norm", fold_batch_norm),
-    ("decompose_batch_norm", decompose_batch_norm),
-)
-GRADIENTS: tuple[tuple[str, Pass], ...] = (
-    ("prune_backward", lambda graph, context: prune_backward(graph, context.updated)),
-    ("slice_channels", lambda graph, context: slice_channels(graph, context.channels)),
-)
-UPDATES: tuple[tuple[str, Pass], ...] = (
-    ("clip_gradients", lambda graph, context: clip_gradients(graph, context.modes.clip)),
-    (
-        "append_optimizer",
-        lambda graph, context: append_optimizer(graph, context.optimizer, context.channels),
-    ),
-    ("track_average", lambda graph, context: track_average(graph, context.modes.ema)),
-)
-CACHE_BYTES = 2**20
-"""What values that kernels hand each other should fit into: half of a usual second-level cache."""
-PASSES: tuple[tuple[str, Pass], ...] = (
-    *((name, _alone(rewrite)) for name, rewrite in SYMBOLIC),
-    ("fold_constants", _fold_constants),
-    ("simplify", lambda graph, _: simplify(graph)),
-    ("split_concatenations", lambda graph, _: split_concatenations(graph)),
-    ("pad_convolutions", lambda graph, _: pad_convolutions(graph)),
-    ("compress_masks", lambda graph, _: compress_masks(graph)),
-    ("choose_layout", _choose_layout),
-    ("copy_outputs", lambda graph, _: copy_outputs(graph)),
-    ("choose_saved", lambda graph, context: choose_saved(graph, context.costs)),
-    ("fuse", lambda graph, _: fuse(graph)),
-    ("slice_regions", lambda graph, _: slice_regions(graph, CACHE_BYTES)),
-)
-"""What every entry point goes through; a step goes through ``GRADIENTS`` and ``UPDATES`` first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -435,18 +326,10 @@ def prepare_captured(  # noqa: PLR0913 - as prepare
     starts: dict[str, Graph] = {}
     inputs: dict[str, tuple[str, ...]] = {}
     for index, (train, made) in enumerate(zip(trains, captures, strict=True)):
-        for name, start in _starts(made, context, observe, index, train).items():
+        for name, start in entry_starts(made, context, observe, index, train).items():
             starts[shaped(name, index)] = start
-            inputs[shaped(name, index)] = _inputs(name, made)
-    graphs = {name: _run(name, graph, PASSES, context, observe) for name, graph in starts.items()}
-    sources = tuple(
-        EntrySource(name, graph, kernels(graph), inputs[name]) for name, graph in graphs.items()
-    )
-    plan = plan_memory(
-        graphs,
-        {source.name: works(source.graph, source.kernels) for source in sources},
-        target.alignment_bytes,
-    )
+            inputs[shaped(name, index)] = entry_inputs(name, made)
+    sources, plan = planned(starts, inputs, context, target, observe)
     return Prepared(
         target=target,
         sources=sources,
@@ -520,89 +403,6 @@ def _captures(model: nn.Module, batches: Sequence[Batch], loss: Loss) -> list[Ca
         known |= made.tensors
         found.append(made)
     return found
-
-
-def _starts(
-    captured: Captured, context: Context, observe: Observer | None, shape: int, train: bool
-) -> dict[str, Graph]:
-    """Each entry point's graph ahead of ``PASSES``; a step yields no outputs but the loss."""
-    found = outputs_of(captured.graph)
-    loss_only = subgraph(captured.graph, replace(found, outputs=()))
-    pruned = _pruned(captured.graph, context.updated)  # for its roles
-    if captured.evaluation is not captured.graph:
-        pruned = _with_roles(captured.evaluation, pruned)
-    forward = {} if found.loss is None else {"evaluate": extract_forward(pruned, loss=True)}
-    predict = extract_forward(pruned, loss=False)
-    if not list(placeholders(predict, Role.TARGET)):
-        forward = {"predict": predict, **forward}
-    if context.modes.ema is not None:
-        averaged = {
-            ema_name(name): read_average(start, context.channels) for name, start in forward.items()
-        }
-        forward |= averaged
-    training = _training(loss_only, context, observe) if train else {}
-    if shape:
-        training.pop("apply", None)  # it sees no batch
-    return {**training, **forward}
-
-
-def _training(graph: Graph, context: Context, observe: Observer | None) -> dict[str, Graph]:
-    """The entry points that train: ``step``, or ``accumulate`` and ``apply``."""
-    modes = context.modes
-    if modes.accumulate is None:
-        return {"step": _run("step", graph, (*GRADIENTS, *UPDATES), context, observe)}
-    gradients = _run("accumulate", graph, GRADIENTS, context, observe)
-    taken = verify(take_accumulated(gradients, mean=modes.accumulate.mean))
-    return {
-        "accumulate": verify(accumulate_gradients(gradients)),
-        "apply": _run("apply", taken, UPDATES, context, observe),
-    }
-
-
-def _pruned(graph: Graph, updated: frozenset[str]) -> Graph:
-    """``prune_backward``; where nothing is updated, all parameters are constants."""
-    if updated:
-        return prune_backward(graph, updated)
-    new = subgraph(graph, replace(outputs_of(graph), gradients={}))
-    for node in placeholders(new, Role.PARAM):
-        set_role(node, Role.CONST)
-    return new
-
-
-def _with_roles(graph: Graph, other: Graph) -> Graph:
-    """A graph whose placeholders have the roles that they have in another.
-
-    A parameter that only this graph reads is a constant.
-    """
-    roles = {name_of(node): role_of(node) for node in placeholders(other)}
-    new = rebuild(graph)
-    for node in placeholders(new, Role.PARAM, Role.CONST):
-        set_role(node, roles.get(name_of(node)) or Role.CONST)
-    return new
-
-
-def _run(
-    entry: str,
-    graph: Graph,
-    passes: tuple[tuple[str, Pass], ...],
-    context: Context,
-    observe: Observer | None,
-) -> Graph:
-    for name, rewrite in passes:
-        graph = rewrite(graph, context)
-        if observe is not None:
-            observe(entry, name, graph)
-    return verify(graph)
-
-
-def _inputs(entry: str, captured: Captured) -> tuple[str, ...]:
-    """Names of an entry point's inputs in the order they are passed."""
-    rate = (LEARNING_RATE,) if entry in ("step", "apply") else ()
-    if entry == "apply":
-        return rate
-    if entry in ("predict", ema_name("predict")):
-        return captured.inputs
-    return (*captured.inputs, *captured.targets, *rate)
 
 
 def _signature(captured: Captured) -> Signature:

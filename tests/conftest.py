@@ -6,17 +6,15 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from pockengine.compile import Pass
+from pockengine import pipeline
 from pockengine.ir.verify import verify
-
-_COMPILE = import_module("pockengine.compile")
+from pockengine.pipeline import Pass
 
 MORE = int(os.environ.get("POCKENGINE_EXAMPLES", "1"))
 """How many times as many random examples as usual; above 1 they are new ones on each run."""
@@ -50,9 +48,9 @@ def _seed() -> None:
 @pytest.fixture(autouse=True)
 def _verified_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pass's graph is verified in tests; outside, only what the last pass makes."""
-    for pipeline in ("GRADIENTS", "UPDATES", "PASSES"):
-        passes = getattr(_COMPILE, pipeline)
-        monkeypatch.setattr(_COMPILE, pipeline, tuple((n, _verified(p)) for n, p in passes))
+    for name in ("GRADIENTS", "UPDATES", "LAYOUT", "SAVING"):
+        passes = getattr(pipeline, name)
+        monkeypatch.setattr(pipeline, name, tuple((n, _verified(p)) for n, p in passes))
 
 
 def _verified(rewrite: Pass) -> Pass:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import pockengine as pe
-from pockengine.compile import Observer, Prepared, prepare
+from pockengine.compile import Prepared, prepare
 from pockengine.frontend.losses import Loss
 from pockengine.optimizer import SGD, AdamW, Optimizer
+from pockengine.pipeline import Observer
 from pockengine.scheme import Rule, Scheme, channel_axes
 from tests.eager import (
     EAGER_FACTOR,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pockengine.compile import GRADIENTS, PASSES, UPDATES
 from pockengine.ir.ops import OPS, Kind
+from pockengine.pipeline import GRADIENTS, LAYOUT, SAVING, UPDATES
 
 DESIGN = Path(__file__).parents[1] / "docs" / "design.md"
 
@@ -29,5 +29,5 @@ def test_design_lists_the_vocabulary() -> None:
 def test_design_lists_the_passes() -> None:
     """The passes stand in the order in which they run."""
     assert re.findall(r"`(\w+)`", _part("passes")) == [
-        name for name, _ in (*GRADIENTS, *UPDATES, *PASSES)
+        name for name, _ in (*GRADIENTS, *UPDATES, *LAYOUT, *SAVING)
     ]

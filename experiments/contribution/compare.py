@@ -31,12 +31,12 @@ from pockengine.contribution.begin import Begun, Settings, begin
 from pockengine.contribution.build import build
 from pockengine.contribution.candidates import candidate_of
 from pockengine.contribution.choice import Choice
-from pockengine.contribution.cost_table import working_bytes
 from pockengine.contribution.pool import local_pool
 from pockengine.contribution.report import Report
 from pockengine.contribution.study import arrays_of
 from pockengine.contribution.trial import Candidate, Course, run_trials
 from pockengine.plan.amounts import step_ms_of
+from pockengine.plan.fit import working_bytes
 from pockengine.scheme import Scheme
 from pockengine.targets import get_target
 

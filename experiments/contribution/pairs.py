@@ -24,7 +24,7 @@ from pockengine.tasks import (
 )
 
 Part = tuple[Any, Tensor]
-_PICTURES, _TEXTS = (7e-4, 2e-3, 4e-3), (2.5e-3, 5e-3, 1e-2)
+_PICTURES, _TEXTS = (5e-4, 1e-3, 2e-3), (2.5e-3, 5e-3, 1e-2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,10 @@ def load(pair: Pair) -> tuple[nn.Module, tuple[Part, Part]]:
         task = _task(load_task(pair.task, size=pair.size, limit=pair.limit), pair)
         model: nn.Module = mobilenet_v2(classes=len(task.classes), pretrained=True)
         parts = [
-            (torch.from_numpy(prepare_images(images, IMAGENET)), torch.from_numpy(labels))
+            (
+                torch.from_numpy(prepare_images(images, IMAGENET, size=pair.size)),
+                torch.from_numpy(labels),
+            )
             for images, labels in _parts(task)
         ]
     else:

@@ -15,8 +15,6 @@ from pockengine.contribution.costs import Amounts, Bias, CostTable, Part, Piece,
 from pockengine.contribution.layers import Layer
 from pockengine.optimizer import Optimizer
 from pockengine.plan.costs import saving_costs
-from pockengine.plan.memory import Plan
-from pockengine.plan.saved_cut import Worth
 from pockengine.plan.scheme_costs import SchemeCosts
 from pockengine.plan.scheme_memory import Lives, SchemeMemory
 from pockengine.targets import Target
@@ -25,12 +23,6 @@ _Spans = dict[int, tuple[int, int, int]]
 """First point, end and bytes of each transient value."""
 _Found = list[tuple[int, int, Piece]]
 """Part, value and when it is live because of it."""
-
-
-def working_bytes(plan: Plan, target: Target) -> int:
-    """What a plan needs of a target's working memory: constants too where it has no flash."""
-    working = plan.arena_bytes + plan.param_bytes + plan.state_bytes
-    return working + (plan.const_bytes if target.flash_bytes is None else 0)
 
 
 class ChoiceCosts:
@@ -58,7 +50,6 @@ class ChoiceCosts:
         self.layers, self.head = tuple(layers), tuple(head)
         self._counts_const = target.flash_bytes is None
         saving = saving_costs(target)
-        self._frugal: Worth = (saving.ns_per_byte, 0.0)
         costs = SchemeCosts(
             graph,
             model,
@@ -96,7 +87,7 @@ class ChoiceCosts:
 
     def alike_by_names(self, scheme: Mapping[str, float]) -> Lives:
         """As ``alike``, of a scheme."""
-        return self._memory.lives(scheme, self._frugal)
+        return self._memory.lives_at_least(scheme)
 
     def kept_bytes(self, lives: Lives) -> int:
         """Parameters and state, and constants where they are in working memory."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from pockengine.compile import prepare_captured
 from pockengine.contribution.choice import RATIOS, Choice
-from pockengine.contribution.cost_table import ChoiceCosts, working_bytes
+from pockengine.contribution.cost_table import ChoiceCosts
 from pockengine.contribution.costs import CostTable
 from pockengine.contribution.html.page import page
 from pockengine.contribution.measured import Sensitivity
@@ -26,6 +26,7 @@ from pockengine.errors import InputError, unwritable
 from pockengine.frontend.capture import Captured
 from pockengine.optimizer import Optimizer
 from pockengine.plan.amounts import energy_joules_of, step_ms_of
+from pockengine.plan.fit import working_bytes
 from pockengine.scheme import Scheme
 from pockengine.targets import Target, get_target
 

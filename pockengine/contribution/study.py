@@ -127,4 +127,4 @@ def digest(*parts: object) -> str:
 
 def _bytes_of(array: Array) -> memoryview:
     """An array's bytes in C order, copied only where they are not."""
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

@@ -30,8 +30,8 @@ from pockengine.ir.types import Role
 FREE = (Role.PARAM, Role.CONST, Role.STATE, Role.HYPER)
 FOREVER = 2**30  # a capacity that no cut pays
 NEVER_NS = 1e9  # work that is told as this is not to be repeated
-MOST_WORTH = 1000.0  # times the least worth of a byte
-BISECTIONS = 9
+_MOST_WORTH = 1000.0  # times the least worth of a byte
+_PRICES = 512  # between the two
 EARLY = 0.3
 """How much dearer keeping the first forward value is told than keeping the last, as a share."""
 
@@ -43,16 +43,43 @@ class SavingCosts:
     Args:
         recompute_ns: nanoseconds to compute a node once more, its operands given.
         ns_per_byte: what a byte kept through the step is worth; more means less memory, more work.
-        recompute_share: part of the step's time that may go into computing again: the byte's worth
-            rises above ``ns_per_byte`` until that is spent. 0: it does not rise.
+        recompute_shares: parts of the step's time that may go into computing again, rising; which
+            of them pays is for the plans to say. The byte's worth rises above ``ns_per_byte`` until
+            a part is spent. 0: it does not rise.
     """
 
     recompute_ns: Callable[[Node], float]
     ns_per_byte: float
-    recompute_share: float = 0.0
+    recompute_shares: tuple[float, ...] = (0.0,)
+
+    def price(self, rank: int) -> tuple[float, float]:
+        """What a kept byte is worth, and by what part that of the first value is above the mean.
+
+        Values of equal worth (the layers of a transformer) would all fall at one price; earlier
+        ones, which are kept for longer, are told as worth a little more to be rid of. Rank 0 is
+        what a byte is worth by itself.
+        """
+        return self.ns_per_byte * _MOST_WORTH ** (rank / _PRICES), EARLY if rank else 0.0
 
 
-def choose_saved(graph: Graph, costs: SavingCosts) -> Graph:
+def highest_rank(spent: Callable[[int], float], most: float) -> int:
+    """The rank of the highest price at which no more than ``most`` is spent; 0 if there is none.
+
+    Args:
+        spent: by the rank of a price from 1 on, what computing again takes: more at higher prices.
+        most: as above.
+    """
+    low, high = 0, _PRICES
+    while low < high:
+        middle = (low + high + 1) // 2
+        if spent(middle) <= most:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def choose_saved(graph: Graph, costs: SavingCosts, share: float | None = None) -> Graph:
     """Clone forward nodes into the backward pass where that is cheaper than keeping their results.
 
     Exact: the cheapest choice is a minimum cut. Each forward value v is an edge of capacity
@@ -81,6 +108,11 @@ def choose_saved(graph: Graph, costs: SavingCosts) -> Graph:
 
     Not applied to graphs without a backward pass. Source: Chen et al. 2016 for the idea, PyTorch's
     recomputation partitioner for the cut; the recomputation costs in the same cut are ours.
+
+    Args:
+        graph: a joint graph.
+        costs: what keeping and recomputing cost.
+        share: part of the step's time that may go into computing again; None for the largest.
     """
     forward = forward_values(graph)
     read = [
@@ -91,32 +123,23 @@ def choose_saved(graph: Graph, costs: SavingCosts) -> Graph:
     if not read:
         return graph
     network = _Network(graph, forward, read, costs)
-    again = network.cut(costs.ns_per_byte)
-    if costs.recompute_share:
-        again = _spend(graph, network, read, costs, again)
-    return _clone(graph, forward, again)
+    most = costs.recompute_shares[-1] if share is None else share
+    rank = _affordable(graph, network, read, costs, most) if most else 0
+    return _clone(graph, forward, network.cut(*costs.price(rank)))
 
 
-def _spend(
-    graph: Graph, network: _Network, read: list[Node], costs: SavingCosts, again: set[Node]
-) -> set[Node]:
-    """The cut at the highest worth of a byte whose recomputation stays within the share.
-
-    Values of equal worth (the layers of a transformer) would all fall at one price; earlier ones,
-    which are kept for longer, are told as worth a little more to be rid of (``EARLY``).
-    """
+def _affordable(
+    graph: Graph, network: _Network, read: list[Node], costs: SavingCosts, share: float
+) -> int:
+    """The rank of the highest worth of a byte whose recomputation stays within the share."""
     work = {node: costs.recompute_ns(node) for node in calls(graph)}
     step_ns = sum(ns for ns in work.values() if ns < NEVER_NS)
-    low, high = costs.ns_per_byte, costs.ns_per_byte * MOST_WORTH
-    for _ in range(BISECTIONS):
-        middle = (low * high) ** 0.5
-        found = network.cut(middle, early=EARLY)
-        spent = sum(work[node] for node in _evaluated(found, read) if node in work)
-        if spent <= costs.recompute_share * step_ns:
-            low, again = middle, found
-        else:
-            high = middle
-    return again
+
+    def spent(rank: int) -> float:
+        again = _evaluated(network.cut(*costs.price(rank)), read)
+        return sum(work[node] for node in again if node in work)
+
+    return highest_rank(spent, share * step_ns)
 
 
 def _evaluated(again: set[Node], read: list[Node]) -> set[Node]:
@@ -165,7 +188,7 @@ class _Network:
         self._edges = np.array([*values, *others], dtype=np.int32)
         self._others = np.array(list(others.values()), dtype=np.int32)
 
-    def cut(self, ns_per_byte: float, *, early: float = 0.0) -> set[Node]:
+    def cut(self, ns_per_byte: float, early: float) -> set[Node]:
         """The forward nodes to compute again.
 
         Args:

@@ -27,7 +27,7 @@ _MOVE_NS = 0.1  # an element that comes from elsewhere
 CALL_NS = 300.0
 """Of a kernel, before and after its loops."""
 _NS_PER_BYTE = 0.25  # what a byte that is kept through the step is worth
-_RECOMPUTE_SHARE = 0.09  # of a step's time, for less memory
+_RECOMPUTE_SHARES = (0.02, 0.09)  # of a step's time, for less memory
 _NEVER_NS = 1e9
 
 _ELEMENTARY = frozenset(
@@ -47,8 +47,18 @@ def saving_costs(target: Target) -> SavingCosts:
     return SavingCosts(
         recompute_ns=lambda node: recompute_ns(node) * scale,
         ns_per_byte=_NS_PER_BYTE,
-        recompute_share=_RECOMPUTE_SHARE,
+        recompute_shares=_RECOMPUTE_SHARES,
     )
+
+
+def memory_time(arena_bytes: int, step_ns: float) -> float:
+    """What is least where computing again pays: it saves the part of memory that it takes of time.
+
+    Args:
+        arena_bytes: of a step that computes some things again.
+        step_ns: what it takes.
+    """
+    return arena_bytes * step_ns
 
 
 def _balance(target: Target) -> float:

@@ -9,6 +9,17 @@ from pockengine.plan.memory import EntryPlan, Plan
 from pockengine.targets import Target
 
 
+def working_bytes(plan: Plan, target: Target) -> int:
+    """What a plan needs of a target's working memory: constants too where it has no flash."""
+    working = plan.arena_bytes + plan.param_bytes + plan.state_bytes
+    return working + (plan.const_bytes if target.flash_bytes is None else 0)
+
+
+def fits(plan: Plan, target: Target) -> bool:
+    """Whether the target's working memory, where its size is known, holds a plan."""
+    return target.working_bytes is None or working_bytes(plan, target) <= target.working_bytes
+
+
 def check_fits(plan: Plan, target: Target) -> None:
     """Compare a plan with a target's memory, as far as its sizes are known.
 
@@ -20,12 +31,10 @@ def check_fits(plan: Plan, target: Target) -> None:
     Raises:
         PlanError: the plan does not fit.
     """
-    working = plan.arena_bytes + plan.param_bytes + plan.state_bytes
-    if target.flash_bytes is None:
-        working += plan.const_bytes
-    elif plan.const_bytes > target.flash_bytes:
+    working = working_bytes(plan, target)
+    if target.flash_bytes is not None and plan.const_bytes > target.flash_bytes:
         raise _too_big(target, plan.const_bytes, target.flash_bytes, "flash", "const alone")
-    if target.working_bytes is not None and working > target.working_bytes:
+    if target.working_bytes is not None and not fits(plan, target):
         raise _too_big(target, working, target.working_bytes, "working memory", _breakdown(plan))
 
 

@@ -124,6 +124,17 @@ def plan_memory(
     entries = {
         name: plan_entry(graph, works[name], alignment_bytes) for name, graph in graphs.items()
     }
+    return joined_plan(graphs, entries, alignment_bytes)
+
+
+def joined_plan(
+    graphs: Mapping[str, Graph], entries: Mapping[str, EntryPlan], alignment_bytes: int = ALIGNMENT
+) -> Plan:
+    """``plan_memory`` of entry points that are planned already.
+
+    Raises:
+        PlanError: the graphs disagree on how a value is stored.
+    """
     places, sizes = _places(graphs.values(), alignment_bytes)
     return Plan(
         alignment_bytes=alignment_bytes,

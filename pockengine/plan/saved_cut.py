@@ -17,20 +17,29 @@ from torch.fx import Node
 from pockengine.ir.graph import kind_of, op_name, role_of, type_of
 from pockengine.ir.ops import Kind
 from pockengine.passes.choose_saved import (
-    BISECTIONS,
-    EARLY,
     FOREVER,
     FREE,
-    MOST_WORTH,
     NEVER_NS,
     SavingCosts,
+    highest_rank,
 )
 
 Flags = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
 Places = NDArray[np.intp]
-Worth = tuple[float, float]
-"""Nanoseconds of a kept byte, and by what part those of the earliest values are above the mean."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """What a step computes again.
+
+    Args:
+        places: in the graph.
+        ns: of all the step with it.
+    """
+
+    places: frozenset[int]
+    ns: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,34 +99,34 @@ class SavedCut:
     reader: Places
     read: Places
 
-    def again(
-        self, costs: SavingCosts, step_ns: float, near: Worth | None = None
-    ) -> tuple[set[int], Worth]:
-        """The places in the graph of what is computed again, and what a kept byte was worth.
+    def again(self, costs: SavingCosts, step_ns: float) -> list[Again]:
+        """What is computed again for each share of the step's time that may go into that.
 
         Args:
             costs: what the values were made with.
             step_ns: what all of the step costs once.
-            near: what a kept byte was worth in a scheme much like this one. Where that leads to no
-                more work than is allowed, it is taken, and nine in ten cuts are spared.
         """
-        most = costs.recompute_share * step_ns
-        if near is not None:
-            found = self._cut(*near)
-            if near[1] == 0 or self._work_ns(found) <= most:
-                return set(self.inside[found].tolist()), near
-        best = (costs.ns_per_byte, 0.0)
-        found = self._cut(*best)
-        if costs.recompute_share:
-            low, high = costs.ns_per_byte, costs.ns_per_byte * MOST_WORTH
-            for _ in range(BISECTIONS):
-                middle = (low * high) ** 0.5
-                tried = self._cut(middle, EARLY)
-                if self._work_ns(tried) <= most:
-                    low, found, best = middle, tried, (middle, EARLY)
-                else:
-                    high = middle
-        return set(self.inside[found].tolist()), best
+        cuts: dict[int, Flags] = {}
+
+        def spent(rank: int) -> float:
+            if rank not in cuts:
+                cuts[rank] = self._cut(*costs.price(rank))
+            return self._work_ns(cuts[rank])
+
+        ranks = {
+            highest_rank(spent, share * step_ns) if share else 0 for share in costs.recompute_shares
+        }
+        return [
+            Again(ns=step_ns + spent(rank), places=frozenset(self.inside[cuts[rank]].tolist()))
+            for rank in sorted(ranks)
+        ]
+
+    def at_least(self, costs: SavingCosts, step_ns: float) -> Again:
+        """As ``again``, of what costs less to compute again than a byte is worth by itself."""
+        found = self._cut(*costs.price(0))
+        return Again(
+            places=frozenset(self.inside[found].tolist()), ns=step_ns + self._work_ns(found)
+        )
 
     def _work_ns(self, again: Flags) -> float:
         """What the backward pass computes again of what may be."""

@@ -8,7 +8,7 @@ and a minimum cut over the forward values that are still read says which of them
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -40,7 +40,7 @@ from pockengine.optimizer import Optimizer
 from pockengine.passes.append_optimizer import append_optimizer
 from pockengine.passes.choose_saved import SavingCosts
 from pockengine.plan.flops import node_flops
-from pockengine.plan.saved_cut import Flags, Numbers, Places, SavedCut, Worth, values_of
+from pockengine.plan.saved_cut import Again, Flags, Numbers, Places, SavedCut, values_of
 from pockengine.plan.scheme_graph import SLICED, Sliceable, scheme_graph
 from pockengine.scheme import Channels
 
@@ -105,13 +105,13 @@ class Walk:
         cost: in sum.
         selection: what a step computes.
         again: places in ``SchemeCosts.nodes`` of what the backward pass computes again.
-        worth: of a kept byte; None where nothing is read.
+        ns: what the step takes with that, by the costs of computing things again.
     """
 
     cost: SchemeCost
     selection: Selection
     again: frozenset[int]
-    worth: Worth | None
+    ns: float
 
 
 class SchemeCosts:
@@ -211,8 +211,8 @@ class SchemeCosts:
                 stack += [x for x in self._operands[index] if not self._forward[x]]
         return found
 
-    def cost(self, scheme: Mapping[str, float]) -> SchemeCost:
-        """The cost of a scheme.
+    def walks(self, scheme: Mapping[str, float]) -> list[Walk]:
+        """A scheme over the nodes, for each share of its time that may go into computing again.
 
         Args:
             scheme: fraction by canonical name of parameter (``Scheme.resolve``).
@@ -220,30 +220,29 @@ class SchemeCosts:
         Raises:
             SchemeError: the loss depends on none of the parameters.
         """
+        return self._walks(scheme, SavedCut.again)
+
+    def least(self, scheme: Mapping[str, float]) -> Walk:
+        """As ``walks``, where nothing is computed again but what is cheaper than to keep it."""
+        (found,) = self._walks(scheme, lambda *given: [SavedCut.at_least(*given)])
+        return found
+
+    def _walks(
+        self,
+        scheme: Mapping[str, float],
+        cut: Callable[[SavedCut, SavingCosts, float], list[Again]],
+    ) -> list[Walk]:
         parts = self._parts(scheme)
         chosen = self._select(parts)
-        return self._priced(parts, chosen, self._again(chosen, None)[0])
-
-    def walk(self, scheme: Mapping[str, float], worth: Worth | None = None) -> Walk:
-        """As ``cost``, with what the cost is of.
-
-        Args:
-            scheme: as ``cost``.
-            worth: of a kept byte, as the walk of a scheme much like this one found it: finding it
-                anew takes most of the time.
-
-        Raises:
-            SchemeError: as ``cost``.
-        """
-        parts = self._parts(scheme)
-        chosen = self._select(parts)
-        again, found = self._again(chosen, worth)
-        return Walk(
-            cost=self._priced(parts, chosen, again),
-            selection=chosen,
-            again=frozenset(again),
-            worth=found,
-        )
+        return [
+            Walk(
+                cost=self._priced(parts, chosen, again.places),
+                selection=chosen,
+                again=again.places,
+                ns=again.ns,
+            )
+            for again in self._again(chosen, cut)
+        ]
 
     def _parts(self, scheme: Mapping[str, float]) -> _Parts:
         parts = {
@@ -296,16 +295,16 @@ class SchemeCosts:
         return np.unique(self._source[inside[self._source] & behind[self._reader]])
 
     def _again(
-        self, chosen: Selection, worth: Worth | None
-    ) -> tuple[AbstractSet[int], Worth | None]:
+        self, chosen: Selection, cut: Callable[[SavedCut, SavingCosts, float], list[Again]]
+    ) -> list[Again]:
         """Forward values that are computed again where the backward pass needs them."""
-        read = self._read(chosen)
-        if not read.size:
-            return set(), worth
-        cut = self._cut(self._forward & chosen.computed, read, chosen.scale)
         step_ns = float((self._values.work_ns * chosen.scale)[chosen.computed].sum())
         step_ns += chosen.updated * self._update_ns
-        return cut.again(self._costs, step_ns, worth)
+        read = self._read(chosen)
+        if not read.size:
+            return [Again(places=frozenset(), ns=step_ns)]
+        found = self._cut(self._forward & chosen.computed, read, chosen.scale)
+        return cut(found, self._costs, step_ns)
 
     def _saved(self, chosen: Selection, again: AbstractSet[int]) -> tuple[int, float]:
         """Bytes kept for the backward pass, and operations to compute again what is not kept."""

@@ -21,10 +21,10 @@ from pockengine.ir.types import DType, Role
 from pockengine.ir.verify import base_of
 from pockengine.passes.fuse import fuse
 from pockengine.plan.amounts import gathered
-from pockengine.plan.costs import work_ns
+from pockengine.plan.costs import memory_time, work_ns
 from pockengine.plan.flops import node_flops
 from pockengine.plan.order import Task, order
-from pockengine.plan.saved_cut import Flags, Numbers, Places, Worth
+from pockengine.plan.saved_cut import Flags, Numbers, Places
 from pockengine.plan.scheme_costs import SchemeCosts, Selection, Walk
 
 _TRANSIENT = (Role.INPUT, Role.TARGET, Role.HYPER)
@@ -200,17 +200,23 @@ class SchemeMemory:
         a, b = type_of(self._nodes[one]), type_of(self._nodes[other])
         return a.dtype is b.dtype is not DType.BOOL and a.size == b.size
 
-    def lives(self, scheme: Mapping[str, float], worth: Worth | None = None) -> Lives:
+    def lives(self, scheme: Mapping[str, float]) -> Lives:
         """The lifetimes of a scheme's transient values.
 
         Args:
             scheme: fraction by canonical name of parameter (``Scheme.resolve``).
-            worth: as ``SchemeCosts.walk`` takes it.
 
         Raises:
             SchemeError: the loss depends on none of the parameters.
         """
-        walk = self._costs.walk(scheme, worth)
+        found = [self._lives(walk) for walk in self._costs.walks(scheme)]
+        return min(found, key=lambda lives: memory_time(lives.peak_bytes, lives.walk.ns))
+
+    def lives_at_least(self, scheme: Mapping[str, float]) -> Lives:
+        """As ``lives``, where nothing is computed again but what is cheaper than to keep it."""
+        return self._lives(self._costs.least(scheme))
+
+    def _lives(self, walk: Walk) -> Lives:
         chosen, again = walk.selection, walk.again
         first, last, sole = self._spans(chosen, again)
         copies = self._repeated(chosen, again, last)

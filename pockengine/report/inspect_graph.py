@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from torch.fx import Graph
 
-from pockengine.compile import GRADIENTS, SYMBOLIC, Prepared, prepare
+from pockengine.compile import Prepared, prepare
 from pockengine.errors import InputError
 from pockengine.ir.text import text
 from pockengine.lower.kernel import Kernel
 from pockengine.passes.fold_constants import folded_from
+from pockengine.pipeline import GRADIENTS, SYMBOLIC
 from pockengine.report.owners import kernel_owners
 from pockengine.report.workloads import Workload
 from pockengine.scheme import Rule, Scheme

@@ -9,12 +9,13 @@ import pytest
 
 from pockengine.compile import prepare
 from pockengine.contribution.choice import RATIOS, Choice
-from pockengine.contribution.cost_table import ChoiceCosts, working_bytes
+from pockengine.contribution.cost_table import ChoiceCosts
 from pockengine.contribution.costs import CostTable
 from pockengine.contribution.layers import Layer
 from pockengine.errors import InputError
 from pockengine.optimizer import SGD
 from pockengine.plan.amounts import step_ms_of
+from pockengine.plan.fit import working_bytes
 from pockengine.targets import get_target
 from tests.oracles import conv_net
 

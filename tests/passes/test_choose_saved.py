@@ -49,7 +49,7 @@ def test_dearer_bytes_are_kept_less() -> None:
 def test_share_of_the_step_buys_memory() -> None:
     """With a share of the step to spend, fewer bytes stay than at the least worth."""
     graph = EXAMPLES[1]().captured.graph
-    frugal = SavingCosts(_ns, 0.001, recompute_share=0.3)
+    frugal = SavingCosts(_ns, 0.001, recompute_shares=(0.3,))
     assert _kept(graph, frugal) < _kept(graph, SavingCosts(_ns, 0.001))
 
 

@@ -29,7 +29,7 @@ from tests.passes.golden import example
 from tests.spine import Case, prepared
 
 # a module that its package's function of the same name hides
-COMPILE = importlib.import_module("pockengine.compile")
+PIPELINE = importlib.import_module("pockengine.pipeline")
 NEVER = 2**40
 
 
@@ -175,7 +175,7 @@ def test_every_graph_keeps_its_values(way: str, monkeypatch: pytest.MonkeyPatch)
     """Sliced, each entry point computes what autograd does in float64; the plan is smaller."""
     case = _case(way)
     whole = prepared(case).plan
-    monkeypatch.setattr(COMPILE, "CACHE_BYTES", 2**13)
+    monkeypatch.setattr(PIPELINE, "CACHE_BYTES", 2**13)
     oracle = PassOracle(case)
     found = prepared(case, oracle)
     assert not oracle.failures
@@ -194,7 +194,7 @@ def test_same_bits(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained slice by slice or whole, losses and parameters are the same bits."""
     runs = []
     for cache_bytes in (NEVER, 2**13):
-        monkeypatch.setattr(COMPILE, "CACHE_BYTES", cache_bytes)
+        monkeypatch.setattr(PIPELINE, "CACHE_BYTES", cache_bytes)
         case = _case(way)
         trainer = pe.compile(
             case.model, case.batches[0], loss="cross_entropy", optimizer=case.optimizer, threads=2

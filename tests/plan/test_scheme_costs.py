@@ -21,6 +21,7 @@ from pockengine.passes.choose_saved import SavingCosts
 from pockengine.plan.costs import recompute_ns, saving_costs
 from pockengine.plan.flops import node_flops
 from pockengine.plan.scheme_costs import SchemeCosts
+from pockengine.plan.scheme_memory import SchemeMemory
 from pockengine.scheme import Rule, Scheme
 from pockengine.targets import get_target
 from tests.oracles import Example, conv_net, encoder
@@ -77,7 +78,7 @@ def test_by_hand(name: str) -> None:
     model = TwoConvolutions()
     graph = capture(model, (torch.randn(2, 3, 16, 16), torch.randn(2, 4)), "mse").graph
     costs = SchemeCosts(graph, model, optimizer=SGD(), costs=NEVER_PRODUCTS)
-    found = costs.cost(rule.resolve(model))
+    found = costs.least(rule.resolve(model)).cost
     assert found.saved_bytes == saved
     assert found.contraction_flops == products
     assert found.state_bytes == 0
@@ -104,9 +105,8 @@ def test_against_the_plan(make: Callable[[], Example], rule: Scheme | Rule) -> N
         observe=lambda entry, name, graph: graphs.update({(entry, name): graph}),
     ).plan
     costs = saving_costs(get_target("host"))
-    found = SchemeCosts(example.graph, example.model, optimizer=AdamW(), costs=costs).cost(
-        rule.resolve(example.model)
-    )
+    walks = SchemeCosts(example.graph, example.model, optimizer=AdamW(), costs=costs)
+    found = SchemeMemory(walks).lives(rule.resolve(example.model)).walk.cost
     tolerance = SLICED_TOLERANCE if rule == CONV_MIXED else TOLERANCE
     assert found.saved_bytes == pytest.approx(plan.saved_bytes, rel=tolerance)
     assert (found.param_bytes, found.state_bytes) == (plan.param_bytes, plan.state_bytes)
@@ -127,4 +127,4 @@ def test_a_scheme_that_trains_nothing() -> None:
     example = conv_net()
     costs = SchemeCosts(example.graph, example.model, optimizer=SGD(), costs=NEVER_PRODUCTS)
     with pytest.raises(SchemeError, match="at least one parameter that the loss depends on"):
-        costs.cost({})
+        costs.walks({})
