@@ -78,7 +78,7 @@ def best(
     check: Check | None = None,
     seconds: float = _SECONDS,
 ) -> Found:
-    """The choice of the largest predicted gain within limits, exactly.
+    """The choice of the largest predicted gain within limits, exactly; of several the leanest.
 
     Parts of weights that gained nothing are not chosen.
 
@@ -94,7 +94,8 @@ def best(
     Raises:
         InputError: no choice is within the limits, or the target lacks a number.
     """
-    return _Search(sensitivity, costs, target, seconds).best(limits, check)
+    search = _Search(sensitivity, costs, target, seconds)
+    return search.leanest(search.best(limits, check), limits, check)
 
 
 def front(
@@ -174,6 +175,16 @@ class _Search:
             assert solution is not None
             return self._told(solution, began, check)
         return self._checked(limits, limits.memory_bytes, check, began)
+
+    def leanest(self, found: Found, limits: Limits, check: Check | None) -> Found:
+        """The choice of as much gain with the least memory: what gains nothing is left out."""
+        lean = self._cheapest("memory", found, limits)
+        if lean.choice == found.choice or check is None:
+            return replace(lean, seconds=found.seconds + lean.seconds)
+        memory_bytes = check(lean.choice)
+        if memory_bytes > found.memory_bytes:
+            return found
+        return replace(lean, memory_bytes=memory_bytes, seconds=found.seconds + lean.seconds)
 
     def _checked(self, limits: Limits, most: int, check: Check, began: float) -> Found:
         """The best of the choices whose checked memory is within a limit.

@@ -91,6 +91,20 @@ def instances(draw: st.DrawFn) -> tuple[Sensitivity, CostTable]:
     return sensitivity(rng.normal(0.3, 1.0, layers).tolist(), gains), table
 
 
+@settings(max_examples=20, deadline=None)
+@given(instances())
+def test_what_gains_nothing_is_left_out(instance: tuple[Sensitivity, CostTable]) -> None:
+    """Of choices that gain as much the one of least memory."""
+    _, table = instance
+    ratio = table.parts[0].ratio
+    alike = sensitivity([0.0] * table.layers, {(table.layers - 1, ratio): 1.0})
+    found = best(alike, table, Limits())
+    assert found.gain == 1.0
+    assert found.memory_bytes == min(
+        table.memory_bytes(choice) for choice in choices(alike) if choice.weights
+    )
+
+
 @settings(max_examples=40, deadline=None)
 @given(instances(), st.data())
 def test_finds_what_trying_all_finds(
@@ -111,7 +125,7 @@ def test_finds_what_trying_all_finds(
     assert limits.step_ms is not None
     assert limits.energy_joules is not None
     allowed = [
-        gains.predicted(choice)
+        (gains.predicted(choice), table.memory_bytes(choice))
         for choice in every
         if table.memory_bytes(choice) <= limits.memory_bytes
         and table.amount(choice, rates[0]) <= limits.step_ms
@@ -122,7 +136,9 @@ def test_finds_what_trying_all_finds(
             best(gains, table, limits, target=PI)
         return
     found = best(gains, table, limits, target=PI)
-    assert found.gain == pytest.approx(max(allowed))
+    most = max(gain for gain, _ in allowed)
+    assert found.gain == pytest.approx(most)
+    assert found.memory_bytes == min(nbytes for gain, nbytes in allowed if gain > most - 1e-12)
     assert found.bound == pytest.approx(found.gain)
     assert found.bound >= found.gain
     assert found.memory_bytes == table.memory_bytes(found.choice) <= limits.memory_bytes
