@@ -84,6 +84,7 @@ def against(case: str, threads: int, peers: Sequence[str], turns: Turns) -> Row:
         measured = _in_turns(ready, turns)
         flops = ours.ask({"ask": "flops"})["flops"]
         peak = ours.ask({"ask": "peak"})["peak"]
+        arena = ours.ask({"ask": "arena"})["arena"]
     found = {name: {**ready[name].told, **row} for name, row in measured.items() if name != OURS}
     return {
         "case": case,
@@ -91,6 +92,7 @@ def against(case: str, threads: int, peers: Sequence[str], turns: Turns) -> Row:
         "load": load,
         "flops": flops,
         "peak_flops_per_s": peak,
+        "arena_bytes": arena,
         "trained": trained,
         "ours": measured[OURS],
         "peers": {**rows, **found},
@@ -102,6 +104,7 @@ def _in_turns(ready: Mapping[str, PeerProcess], turns: Turns) -> dict[str, Row]:
     spans: dict[str, list[tuple[float, float]]] = {name: [] for name in ready}
     losses: dict[str, list[float]] = {name: [] for name in ready}
     failures: dict[str, str] = {}
+    before = {name: process.resident_bytes() for name, process in ready.items()}
     for turn in range(turns.count + 1):
         ready[OURS].ask({"ask": "peak"})
         for name in ready:
@@ -119,7 +122,12 @@ def _in_turns(ready: Mapping[str, PeerProcess], turns: Turns) -> dict[str, Row]:
     if OURS in failures:
         raise SystemExit(f"our own step: {failures[OURS]}")
     return {
-        name: {"failure": failures[name]} if name in failures else _medians(spans[name])
+        name: {"failure": failures[name]}
+        if name in failures
+        else {
+            **_medians(spans[name]),
+            "grown_bytes": ready[name].resident_bytes() - before[name],
+        }
         for name in ready
     }
 

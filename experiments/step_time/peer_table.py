@@ -19,7 +19,7 @@ from experiments.step_time.settings import (
 
 Row = Mapping[str, Any]
 _NONE = "-"
-_EAGER = "eager"
+_EAGER, _ORT = "eager", "onnxruntime"
 
 
 def peers_table(rows: Sequence[Row]) -> str:
@@ -83,6 +83,15 @@ def _notes(rows: Sequence[Row]) -> str:
         f"- {PEERS[name]}, {', '.join(cases)}: not available ({reason})."
         for (name, reason), cases in failures.items()
     ]
+    grown = [
+        f"{row['case']} {row['peers'][_ORT]['grown_bytes'] / 1e6:.0f} ({row['arena_bytes'] / 1e6:.1f})"
+        for row in rows
+        if row["threads"] == 1 and "grown_bytes" in row["peers"].get(_ORT, {})
+    ]
+    if grown:
+        lines.insert(
+            0, f"- MB that {PEERS[_ORT]} takes for its steps (our arena): {', '.join(grown)}."
+        )
     peaks = [row["peak_flops_per_s"] / 1e9 for row in rows]
     if peaks:
         measured = f"{min(peaks):.0f} to {max(peaks):.0f} GFLOP/s"

@@ -71,6 +71,11 @@ class PeerProcess:
         """Of the process."""
         return self._process.pid
 
+    def resident_bytes(self) -> int:
+        """Physical memory that it has now, as Linux tells it."""
+        lines = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
+
     def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
         """Let it run until it has answered.
 

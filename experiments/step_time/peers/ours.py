@@ -35,7 +35,11 @@ def ours(task: Task) -> Peer:
         step=lambda: trainer.step(inputs, labels, lr=LR),
         trained=sum(task.parameters[name].size for name in prepared.scheme),
         version="this tree",
-        answers={"peak": peak, "flops": lambda: step_flops(prepared)},
+        answers={
+            "peak": peak,
+            "flops": lambda: step_flops(prepared),
+            "arena": lambda: prepared.plan.arena_bytes,
+        },
     )
 
 

@@ -1,0 +1,88 @@
+"""What `compare` found, as tables: `python -m experiments.contribution.summary` writes table.md."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from math import sqrt
+from statistics import fmean, stdev
+from typing import Any
+
+from scipy.stats import t as student
+from tabulate import tabulate
+
+from experiments.contribution.run import HERE
+from pockengine.contribution.intervals import rank_correlation
+
+LEVEL = 0.975
+
+
+def _interval(values: list[float]) -> tuple[float, float]:
+    """Mean, and lower end of its 95 % interval, in points."""
+    mean = fmean(values)
+    half = student.ppf(LEVEL, len(values) - 1) * stdev(values) / sqrt(len(values))
+    return 100 * mean, 100 * (mean - half)
+
+
+def _difference(arms: dict[str, Any], other: str) -> str:
+    """The chosen scheme less another, paired by seed."""
+    pairs = zip(arms["chosen"]["accuracies"], arms[other]["accuracies"], strict=True)
+    mean, low = _interval([ours - theirs for ours, theirs in pairs])
+    return f"{mean:+.1f} (> {low:+.1f})"
+
+
+def _arms(found: dict[str, dict[str, Any]]) -> str:
+    rows = []
+    for name, each in found.items():
+        arms, taken = each["arms"], each["step_ms"]
+        whole = arms["all"]
+        rows.append(
+            [
+                name,
+                *(f"{100 * fmean(arms[arm]['accuracies']):.1f}" for arm in arms),
+                *(_difference(arms, other) for other in ("all", "biases", "last layers")),
+                f"{100 * arms['chosen']['arena_bytes'] / whole['arena_bytes']:.0f} %",
+                f"{taken['all'] / taken['chosen']:.2f}x",
+            ]
+        )
+    arms = list(next(iter(found.values()))["arms"])
+    heads = ["pair", *arms, *(f"chosen - {x}" for x in ("all", "biases", "last layers"))]
+    return tabulate(rows, [*heads, "arena of all's", "speed"], tablefmt="github")
+
+
+def _reliability(gains: list[list[float]]) -> float | None:
+    """Rank correlation of the mean over seeds with that of as many other seeds.
+
+    From that of single seeds, by Spearman and Brown's formula.
+    """
+    seeds = list(zip(*gains, strict=True))
+    found = [rank_correlation(list(zip(a, b, strict=True))) for a, b in combinations(seeds, 2)]
+    known = [x for x in found if x is not None]
+    single = fmean(known) if known else None
+    return None if single is None else len(seeds) * single / (1 + (len(seeds) - 1) * single)
+
+
+def _predictions(found: dict[str, dict[str, Any]]) -> str:
+    rows = []
+    for name, each in found.items():
+        schemes = each["random"]
+        pairs = [(scheme["predicted"], fmean(scheme["gains"])) for scheme in schemes]
+        gains = [100 * gain for _, gain in pairs]
+        agreement = rank_correlation(pairs)
+        reliable = _reliability([scheme["gains"] for scheme in schemes])
+        told = [f"{x:.2f}" if x is not None else "-" for x in (agreement, reliable)]
+        rows.append([name, len(schemes), f"{min(gains):+.1f} to {max(gains):+.1f}", *told])
+    heads = ["pair", "schemes", "measured gains", "rank correlation", "of a second measurement"]
+    return tabulate(rows, heads, tablefmt="github")
+
+
+def main() -> None:
+    """Write table.md from all pairs that were compared."""
+    files = sorted((HERE / "compared").glob("*.json"))
+    found = {file.stem: json.loads(file.read_text()) for file in files}
+    (HERE / "table.md").write_text(f"{_arms(found)}\n\n{_predictions(found)}\n")
+    print((HERE / "table.md").read_text())
+
+
+if __name__ == "__main__":
+    main()
