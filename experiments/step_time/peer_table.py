@@ -84,9 +84,9 @@ def _notes(rows: Sequence[Row]) -> str:
         for (name, reason), cases in failures.items()
     ]
     grown = [
-        f"{row['case']} {row['peers'][_ORT]['grown_bytes'] / 1e6:.0f} ({row['arena_bytes'] / 1e6:.1f})"
+        f"{row['case']} {peer['grown_bytes'] / 1e6:.0f} ({row['arena_bytes'] / 1e6:.1f})"
         for row in rows
-        if row["threads"] == 1 and "grown_bytes" in row["peers"].get(_ORT, {})
+        if row["threads"] == 1 and "grown_bytes" in (peer := row["peers"].get(_ORT, {}))
     ]
     if grown:
         lines.insert(
