@@ -26,6 +26,7 @@ class Gain:
         seeds: how many.
         estimate: what the gradients of the untrained model say, in units of its own; None where
             it was not asked.
+        expected: what to count on: the mean, less what is likely noise in it; None for the mean.
     """
 
     choice: Choice
@@ -36,6 +37,12 @@ class Gain:
     steps: int
     seeds: int
     estimate: float | None = None
+    expected: float | None = None
+
+    @property
+    def counted(self) -> float:
+        """What predictions and the search count on."""
+        return self.mean if self.expected is None else self.expected
 
     def stopped_early(self, most: int) -> bool:
         """Whether it was trained for less than ``most`` steps, but trained."""
@@ -67,12 +74,12 @@ class Sensitivity:
     rank_correlation: float | None = None
 
     def bias_gain(self, count: int) -> float:
-        """Gain of the biases of the last ``count`` layers."""
-        return self.biases[count - 1].mean if count else 0.0
+        """Gain of the biases of the last ``count`` layers, as far as it is to be counted on."""
+        return self.biases[count - 1].counted if count else 0.0
 
     def predicted(self, choice: Choice) -> float:
         """The sum of a choice's gains, as if they did not act on each other."""
-        parts = (self.weights[part].mean for part in choice.weights.items())
+        parts = (self.weights[part].counted for part in choice.weights.items())
         return self.bias_gain(choice.biases) + sum(parts)
 
     def to_json(self) -> str:

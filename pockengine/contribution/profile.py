@@ -71,8 +71,7 @@ def profile(  # noqa: PLR0913 - each a decision of its own
     profile that was stopped goes on where it was, and the same one again runs nothing.
 
     Weights that promise little are given up: all are trained for the first of ``rungs``, the best
-    for the second, and so on, and of the biases those that they are compared with. Trials are
-    compared with others after as many steps.
+    for the second, and so on. Trials are compared with others after as many steps.
 
     Args:
         model: as ``compile``; it is not changed.
@@ -178,8 +177,6 @@ class _Profile:
             gains = {choice: self._gain(choice, weights, biases) for choice in alive}
             ranked = sorted(alive, key=lambda choice: gains[choice], reverse=True)
             alive = ranked[: ceil(keep * len(ranked))]
-            needed = {Choice(0), *(Choice(choice.biases) for choice in alive)}
-            behind = [choice for choice in behind if choice in needed]
         ordered = {choice: weights[choice] for choice in self._weights}
         return Measured(biases=biases, weights=ordered, estimates=estimates)
 

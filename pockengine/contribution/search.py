@@ -156,7 +156,8 @@ class _Search:
                 self._rates["time"] = step_ms_of(target)
             if target.joules_per_flop is not None:
                 self._rates["energy"] = energy_joules_of(target)
-        gains = {part: gain.mean for part, gain in sensitivity.weights.items() if gain.mean > 0}
+        counted = {part: gain.counted for part, gain in sensitivity.weights.items()}
+        gains = {part: gain for part, gain in counted.items() if gain > 0}
         known = costs.part_of
         self._program = Program(
             table=costs,

@@ -9,6 +9,7 @@ from typing import Any
 
 from pockengine.contribution.begin import Begun
 from pockengine.contribution.choice import Choice
+from pockengine.contribution.expected import shrunk, walked
 from pockengine.contribution.intervals import Spread, paired, pooled, rank_correlation
 from pockengine.contribution.measured import Gain, Sensitivity
 from pockengine.contribution.pool import Outcomes
@@ -50,6 +51,8 @@ def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> 
         choice: _gain(choice, compared[choice][0], values, spreads[_steps(compared[choice][0])])
         for choice, values in differences.items()
     }
+    for choice, expected in _expected(gains, spreads).items():
+        gains[choice] = replace(gains[choice], expected=expected)
     for choice, estimate in measured.estimates.items():
         if choice in gains:
             gains[choice] = replace(gains[choice], estimate=estimate)
@@ -103,6 +106,19 @@ def _spreads(
         groups.setdefault(_steps(compared[choice][0]), []).append(values)
     samples = begun.study.rows["test"]
     return {steps: pooled(group, samples) for steps, group in groups.items()}
+
+
+def _expected(gains: Mapping[Choice, Gain], spreads: Mapping[int, Spread]) -> dict[Choice, float]:
+    """What to count on of each gain: among weights, or biases, that were trained as long."""
+    kinds: dict[tuple[bool, int], list[Choice]] = {}
+    for choice, gain in gains.items():
+        kinds.setdefault((bool(choice.weights), gain.steps), []).append(choice)
+    found: dict[Choice, float] = {}
+    for (is_weight, steps), choices in kinds.items():
+        noise = spreads[steps].variance / gains[choices[0]].seeds
+        means = [gains[choice].mean for choice in choices]
+        found |= zip(choices, (shrunk if is_weight else walked)(means, noise), strict=True)
+    return found
 
 
 def _gain(

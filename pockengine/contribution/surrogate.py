@@ -36,14 +36,20 @@ def refined(sensitivity: Sensitivity, checked: Sequence[Checked]) -> Sensitivity
             parts[row, places[sensitivity.weights[index, ratio].choice]] = 1
         if each.choice.biases:
             parts[row, places[sensitivity.biases[each.choice.biases - 1].choice]] = 1
-    means = np.array([gain.mean for gain in gains])
+    means = np.array([gain.counted for gain in gains])
     spread = np.array([_deviation(gain.low, gain.high) for gain in gains]) ** 2
     noise = np.diag([_deviation(each.low, each.high) ** 2 for each in checked])
     missing = np.array([each.measured for each in checked]) - parts @ means
     shared = spread[:, None] * parts.T
     shift = shared @ np.linalg.solve(parts @ shared + noise, missing)
     new = [
-        replace(gain, mean=gain.mean + by, low=gain.low + by, high=gain.high + by)
+        replace(
+            gain,
+            mean=gain.mean + by,
+            low=gain.low + by,
+            high=gain.high + by,
+            expected=gain.counted + by,
+        )
         for gain, by in zip(gains, shift.tolist(), strict=True)
     ]
     count = len(sensitivity.biases)

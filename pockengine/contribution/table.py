@@ -26,7 +26,7 @@ _COLUMNS = (
     *("kind", "layer_index", "layer_name", "weight_name", "role", "block", "weight_shape"),
     *("biases_of_last_layers", "weight_ratio", "gain_fraction"),
     *("gain_low95_fraction", "gain_high95_fraction", "accuracy_fraction"),
-    *("steps", "seeds", "stopped_early", "estimate"),
+    *("steps", "seeds", "stopped_early", "estimate", "expected_fraction"),
 )
 
 
@@ -74,7 +74,7 @@ def _figures(gain: Gain, most: int) -> list[object]:
     estimate = "" if gain.estimate is None else gain.estimate
     early = int(gain.stopped_early(most))
     figures = [gain.mean, gain.low, gain.high, gain.accuracy]
-    return [*figures, gain.steps, gain.seeds, early, estimate]
+    return [*figures, gain.steps, gain.seeds, early, estimate, gain.counted]
 
 
 def _row(sensitivity: Sensitivity, index: int, ratios: list[float]) -> list[str]:
@@ -133,6 +133,8 @@ def _legend(sensitivity: Sensitivity) -> str:
     gains = (*sensitivity.biases, *sensitivity.weights.values())
     if any(each.stopped_early(most) for each in gains):
         lines.append(f"{_EARLY} stopped early, as it was falling behind.")
+    if any(each.expected is not None for each in gains):
+        lines.append("The search counts on less of them, as far as they are likely noise (CSV).")
     if any(each.steps == 0 for each in gains):
         lines.append("Estimated: shares of what all biases, and all weights, gained together.")
     if _has_estimates(sensitivity):

@@ -95,6 +95,7 @@ def test_csv_has_a_row_a_candidate() -> None:
         assert figures == [gain.mean, gain.low, gain.high]
         assert row["stopped_early"] == str(int(gain.steps < 400))
         assert float(row["estimate"]) == gain.estimate
+        assert float(row["expected_fraction"]) == gain.counted
     biases = rows[3]
     assert (biases["biases_of_last_layers"], biases["layer_index"]) == ("3", "49")
     assert biases["weight_shape"] == "960x1x3x3"

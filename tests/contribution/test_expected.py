@@ -1,0 +1,51 @@
+"""What is counted on of noisy gains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pockengine.contribution.expected import shrunk, walked
+from pockengine.contribution.intervals import rank_correlation
+
+NOISE = 0.02
+
+
+def test_noise_alone_is_worth_its_mean() -> None:
+    """Gains that differ no more than noise does are all alike."""
+    values = np.random.default_rng(0).normal(0.01, NOISE, 50)
+    found = shrunk(values.tolist(), 1.5 * NOISE**2)
+    assert found == pytest.approx([values.mean()] * 50)
+
+
+def test_without_noise_nothing_changes() -> None:
+    """Exact gains are what they are."""
+    values = [0.3, -0.1, 0.2]
+    assert shrunk(values, 0.0) == pytest.approx(values)
+    assert walked(values, 0.0) == values
+    assert shrunk([], NOISE) == walked([], NOISE) == []
+
+
+def test_the_largest_gain_is_drawn_in_most() -> None:
+    """The order stays; what is counted on is nearer to what is true."""
+    rng = np.random.default_rng(1)
+    true = rng.normal(0.0, NOISE, 200)
+    values = true + rng.normal(0.0, NOISE, 200)
+    found = np.array(shrunk(values.tolist(), NOISE**2))
+    assert (np.argsort(found) == np.argsort(values)).all()
+    assert np.square(found - true).mean() < 0.7 * np.square(values - true).mean()
+
+
+def test_biases_are_near_their_neighbours() -> None:
+    """A curve that rises and levels off comes out of the noise."""
+    rng = np.random.default_rng(2)
+    true = 0.05 * (1 - np.exp(-np.arange(1, 51) / 10))
+    values = true + rng.normal(0.0, NOISE, 50)
+    found = np.array(walked(values.tolist(), NOISE**2))
+    assert np.square(found - true).mean() < 0.3 * np.square(values - true).mean()
+    before, after = (
+        rank_correlation(list(zip(true, each, strict=True))) for each in (values, found)
+    )
+    assert before is not None
+    assert after is not None
+    assert after > before
