@@ -2,8 +2,10 @@
 
 The largest of many noisy gains is mostly noise, and a search for the largest sum finds it. So each
 is drawn to where it would be expected ahead of its measurement, by as much as the spread of its
-kind is noise (empirical Bayes). Source: Efron and Morris, "Data analysis using Stein's estimator and its
-generalizations" (JASA 1975); for the biases, a random walk over the layers.
+kind is noise (empirical Bayes); for the biases that is a random walk over the layers.
+
+Source: Efron and Morris, "Data analysis using Stein's estimator and its generalizations" (JASA
+1975).
 """
 
 from __future__ import annotations
@@ -45,15 +47,15 @@ def walked(values: Sequence[float], noise: float) -> list[float]:
         values: measured.
         noise: variance of each around what it is.
     """
+    if noise < _LEAST or not values:
+        return list(values)
     found = np.array(values, np.float64)
-    if noise < _LEAST or not len(found):
-        return found.tolist()
     order = np.arange(1, len(found) + 1)
     walk = np.minimum(order[:, None], order[None, :]).astype(np.float64)
-    scale = max(
+    scale: float = max(
         _STEPS, key=lambda step: _likelihood(found, noise * (step * walk + np.eye(len(found))))
     )
-    whole = scale * walk
+    whole: Values = scale * walk
     result: list[float] = (whole @ np.linalg.solve(whole + np.eye(len(found)), found)).tolist()
     return result
 
