@@ -178,21 +178,21 @@ class Comparison:
             found.append(choice)
         return found
 
-    def train(self, wanted: Mapping[str, Candidate], lr: float, seeds: Sequence[int]) -> None:
-        """Run what is missing, and keep it."""
-        begun = self.studies[lr]
-        course = Course(stops=(begun.study.steps,))
+    def train(self, wanted: Sequence[tuple[str, Candidate, float, Sequence[int]]]) -> None:
+        """Run what is missing of (name, candidate, learning rate, seeds), and keep it."""
         with local_pool(self.jobs) as pool:
             waiting = {}
-            for name, candidate in wanted.items():
-                missing = [s for s in seeds if _key(name, lr, s) not in self.rows]
-                if missing:
-                    job = pool.submit(run_trials, str(begun.folder), candidate, missing, course)
-                    waiting[job] = name
+            for name, candidate, lr, seeds in wanted:
+                begun = self.studies[lr]
+                course = Course(stops=(begun.study.steps,))
+                for seed in seeds:
+                    key = _key(name, lr, seed)
+                    if key not in self.rows:
+                        job = pool.submit(run_trials, str(begun.folder), candidate, [seed], course)
+                        waiting[job] = key
             for job in as_completed(waiting):
-                for outcome in job.result():
-                    accuracy = outcome.curve[-1][1]
-                    self.rows[_key(waiting[job], lr, outcome.seed)] = accuracy
+                (outcome,) = job.result()
+                self.rows[waiting[job]] = outcome.curve[-1][1]
                 self.file.parent.mkdir(exist_ok=True)
                 self.file.write_text(json.dumps(self.rows, indent=1) + "\n")
 
@@ -202,8 +202,7 @@ class Comparison:
 
     def tuned(self, arms: Mapping[str, Candidate]) -> dict[str, float]:
         """The best learning rate of each arm."""
-        for lr in self.pair.lrs:
-            self.train(arms, lr, TUNING)
+        self.train([(name, arms[name], lr, TUNING) for name in arms for lr in self.pair.lrs])
         return {
             name: max(self.pair.lrs, key=lambda lr, n=name: fmean(self.accuracies(n, lr, TUNING)))
             for name in arms
@@ -250,11 +249,15 @@ def run(name: str, jobs: int | None) -> None:
     pair = comparison.pair
     arms = comparison.arms()
     rates = comparison.tuned(arms)
-    for lr in pair.lrs:
-        comparison.train({n: arms[n] for n in arms if rates[n] == lr}, lr, SEEDS)
     choices = comparison.random()
     schemes = {f"random {index}": comparison.candidate(c) for index, c in enumerate(choices)}
-    comparison.train({**schemes, "head": arms["head"]}, pair.lr, RANDOM_SEEDS)
+    comparison.train(
+        [
+            *((arm, candidate, rates[arm], SEEDS) for arm, candidate in arms.items()),
+            *((name, each, pair.lr, RANDOM_SEEDS) for name, each in schemes.items()),
+            ("head", arms["head"], pair.lr, RANDOM_SEEDS),
+        ]
+    )
     head = comparison.accuracies("head", pair.lr, RANDOM_SEEDS)
     plans = {arm: comparison.prepared(candidate).plan for arm, candidate in arms.items()}
     target = get_target("host")

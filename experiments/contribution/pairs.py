@@ -70,10 +70,10 @@ PAIRS: Mapping[str, Pair] = MappingProxyType(
             ),
             Pair(model="mobilenet_v2", task="elpv", train=1600, test=1000, lrs=_PICTURES, size=128),
             Pair(
-                model="mini_lm", task="sentiment-movie", train=1600, test=1000, lrs=_TEXTS, size=48
+                model="mini_lm", task="sentiment-movie", train=1600, test=1000, lrs=_TEXTS, size=32
             ),
             Pair(
-                model="mini_lm", task="sentiment-tweets", train=1600, test=1000, lrs=_TEXTS, size=48
+                model="mini_lm", task="sentiment-tweets", train=1600, test=1000, lrs=_TEXTS, size=32
             ),
         )
     }
