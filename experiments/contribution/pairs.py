@@ -24,7 +24,7 @@ from pockengine.tasks import (
 )
 
 Part = tuple[Any, Tensor]
-_PICTURES, _TEXTS = (5e-4, 1e-3, 2e-3), (2.5e-3, 5e-3, 1e-2)
+_PICTURES, _TEXTS = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3), (1.25e-3, 2.5e-3, 5e-3, 1e-2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,8 @@ class Pair:
         task: of ``pockengine.tasks``.
         train: examples that candidates are trained on.
         test: examples that they are measured on.
-        lrs: that schemes are tuned over, rising; the middle one is the profile's.
+        lr: of a profile.
+        lrs: that whole schemes are tuned over.
         size: pixels of a picture's side, or tokens of a text.
         limit: pictures of a class that are read.
     """
@@ -45,14 +46,10 @@ class Pair:
     task: str
     train: int
     test: int
-    lrs: tuple[float, float, float]
+    lr: float
+    lrs: tuple[float, ...]
     size: int
     limit: int | None = None
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of a profile."""
-        return self.lrs[1]
 
 
 PAIRS: Mapping[str, Pair] = MappingProxyType(
@@ -64,16 +61,37 @@ PAIRS: Mapping[str, Pair] = MappingProxyType(
                 task="fashion-mnist",
                 train=2000,
                 test=1000,
+                lr=1e-3,
                 lrs=_PICTURES,
                 size=128,
                 limit=1000,
             ),
-            Pair(model="mobilenet_v2", task="elpv", train=1600, test=1000, lrs=_PICTURES, size=128),
             Pair(
-                model="mini_lm", task="sentiment-movie", train=1600, test=1000, lrs=_TEXTS, size=32
+                model="mobilenet_v2",
+                task="elpv",
+                train=1600,
+                test=1000,
+                lr=1e-3,
+                lrs=_PICTURES,
+                size=128,
             ),
             Pair(
-                model="mini_lm", task="sentiment-tweets", train=1600, test=1000, lrs=_TEXTS, size=32
+                model="mini_lm",
+                task="sentiment-movie",
+                train=1600,
+                test=1000,
+                lr=5e-3,
+                lrs=_TEXTS,
+                size=32,
+            ),
+            Pair(
+                model="mini_lm",
+                task="sentiment-tweets",
+                train=1600,
+                test=1000,
+                lr=5e-3,
+                lrs=_TEXTS,
+                size=32,
             ),
         )
     }

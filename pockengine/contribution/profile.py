@@ -79,7 +79,8 @@ def profile(  # noqa: PLR0913 - each a decision of its own
             sets, which nest like a batch of ``compile``.
         loss: as ``compile``.
         optimizer: of every trial; SGD with momentum 0.9 by default.
-        lr: the learning rate at the first step; it falls linearly to 0.
+        lr: the learning rate at the first step; it falls linearly to 0. Profiles in one folder that
+            differ in it share what is computed of the data, so ``fast`` ones soon tell a good one.
         epochs: of a whole run, at least one step.
         batch: samples of a step.
         seeds: runs of each candidate: the head's first values and the order of the batches.
