@@ -38,6 +38,27 @@ def shrunk(values: Sequence[float], noise: float) -> list[float]:
     return result
 
 
+def continued(
+    values: Sequence[float], sooner: Sequence[float], later: Sequence[float]
+) -> list[float]:
+    """What gains that were given up would have come to, by those that were not.
+
+    An early gain says little of the last one, and a loss may be one of time only: how much it says
+    is the slope from the one to the other.
+
+    Args:
+        values: measured where they were given up.
+        sooner: those of others as early.
+        later: those of the same others in the end, two at least.
+    """
+    early, late = np.array(sooner, np.float64), np.array(later, np.float64)
+    spread = float(np.square(early - early.mean()).sum())
+    shared = float((early - early.mean()) @ (late - late.mean()))
+    slope = min(max(shared / max(spread, _LEAST), 0.0), 1.0)
+    result: list[float] = (late.mean() + slope * (np.array(values) - early.mean())).tolist()
+    return result
+
+
 def walked(values: Sequence[float], noise: float) -> list[float]:
     """Gains of the biases of the last 1, 2, ... layers, each near those of its neighbours.
 

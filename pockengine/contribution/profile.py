@@ -172,9 +172,9 @@ class _Profile:
         alive, behind = list(self._weights), bias_choices(self._layers)
         for start, stop in pairwise([0, *stops]):
             course = Course(stops=(stop,), start=start)
-            for choice, outcomes in self._run(behind, course).items():
-                biases[choice] = longer(biases.get(choice, {}), outcomes)
-            weights.update(self._run(alive, course))
+            for found, choices in ((biases, behind), (weights, alive)):
+                for choice, outcomes in self._run(choices, course).items():
+                    found[choice] = longer(found.get(choice, {}), outcomes)
             gains = {choice: self._gain(choice, weights, biases) for choice in alive}
             ranked = sorted(alive, key=lambda choice: gains[choice], reverse=True)
             alive = ranked[: ceil(keep * len(ranked))]

@@ -9,7 +9,7 @@ from typing import Any
 
 from pockengine.contribution.begin import Begun
 from pockengine.contribution.choice import Choice
-from pockengine.contribution.expected import shrunk, walked
+from pockengine.contribution.expected import continued, shrunk, walked
 from pockengine.contribution.intervals import Spread, paired, pooled, rank_correlation
 from pockengine.contribution.measured import Gain, Sensitivity
 from pockengine.contribution.pool import Outcomes
@@ -51,7 +51,7 @@ def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> 
         choice: _gain(choice, compared[choice][0], values, spreads[_steps(compared[choice][0])])
         for choice, values in differences.items()
     }
-    for choice, expected in _expected(gains, spreads).items():
+    for choice, expected in _expected(gains, compared, spreads).items():
         gains[choice] = replace(gains[choice], expected=expected)
     for choice, estimate in measured.estimates.items():
         if choice in gains:
@@ -68,12 +68,14 @@ def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> 
     )
 
 
-def differences_of(ours: Mapping[int, Any], theirs: Mapping[int, Any]) -> list[float]:
-    """By seed, ours less theirs, where ours was last measured."""
-    stop = _steps(ours)
+def differences_of(
+    ours: Mapping[int, Any], theirs: Mapping[int, Any], *, stop: int | None = None
+) -> list[float]:
+    """By seed, ours less theirs after so many steps; None for where ours was last measured."""
+    at = _steps(ours) if stop is None else stop
     return paired(
-        {seed: outcome.curve[-1][1] for seed, outcome in ours.items()},
-        {seed: dict(outcome.curve)[stop] for seed, outcome in theirs.items()},
+        {seed: dict(outcome.curve)[at] for seed, outcome in ours.items()},
+        {seed: dict(outcome.curve)[at] for seed, outcome in theirs.items()},
     )
 
 
@@ -108,16 +110,27 @@ def _spreads(
     return {steps: pooled(group, samples) for steps, group in groups.items()}
 
 
-def _expected(gains: Mapping[Choice, Gain], spreads: Mapping[int, Spread]) -> dict[Choice, float]:
-    """What to count on of each gain: among weights, or biases, that were trained as long."""
+def _expected(
+    gains: Mapping[Choice, Gain],
+    compared: Mapping[Choice, tuple[Mapping[int, Outcome], Mapping[int, Outcome]]],
+    spreads: Mapping[int, Spread],
+) -> dict[Choice, float]:
+    """What to count on of each gain, at the end of a whole run."""
     kinds: dict[tuple[bool, int], list[Choice]] = {}
     for choice, gain in gains.items():
         kinds.setdefault((bool(choice.weights), gain.steps), []).append(choice)
+    most = max(steps for _, steps in kinds)
     found: dict[Choice, float] = {}
-    for (is_weight, steps), choices in kinds.items():
+    for (is_weight, steps), choices in sorted(kinds.items(), reverse=True):
         noise = spreads[steps].variance / gains[choices[0]].seeds
         means = [gains[choice].mean for choice in choices]
-        found |= zip(choices, (shrunk if is_weight else walked)(means, noise), strict=True)
+        whole = kinds.get((is_weight, most), [])
+        if steps < most and len(whole) > 1:
+            sooner = [fmean(differences_of(*compared[choice], stop=steps)) for choice in whole]
+            later = [found[choice] for choice in whole]
+            found |= zip(choices, continued(means, sooner, later), strict=True)
+        else:
+            found |= zip(choices, (shrunk if is_weight else walked)(means, noise), strict=True)
     return found
 
 

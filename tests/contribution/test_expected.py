@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pockengine.contribution.expected import shrunk, walked
+from pockengine.contribution.expected import continued, shrunk, walked
 from pockengine.contribution.intervals import rank_correlation
 
 NOISE = 0.02
@@ -34,6 +34,13 @@ def test_the_largest_gain_is_drawn_in_most() -> None:
     found = np.array(shrunk(values.tolist(), NOISE**2))
     assert (np.argsort(found) == np.argsort(values)).all()
     assert np.square(found - true).mean() < 0.7 * np.square(values - true).mean()
+
+
+def test_what_was_given_up_goes_on_as_the_others_did() -> None:
+    """Early gains count by what they told of the others; never more than in full."""
+    assert continued([0.5, -1.0], [0.0, 0.2], [0.1, 0.2]) == pytest.approx([0.35, -0.4])
+    assert continued([0.5], [0.0, 0.2], [0.1, 0.9]) == pytest.approx([0.9])
+    assert continued([0.5], [0.0, 0.2], [0.3, 0.1]) == pytest.approx([0.2])
 
 
 def test_biases_are_near_their_neighbours() -> None:
