@@ -121,13 +121,13 @@ def _expected(
         kinds.setdefault((bool(choice.weights), gain.steps), []).append(choice)
     most = max(steps for _, steps in kinds)
     found: dict[Choice, float] = {}
-    for (is_weight, steps), choices in sorted(kinds.items(), reverse=True):
+    for (is_weight, steps), choices in kinds.items():
         noise = spreads[steps].variance / gains[choices[0]].seeds
         means = [gains[choice].mean for choice in choices]
         whole = kinds.get((is_weight, most), [])
         if steps < most and len(whole) > 1:
             sooner = [fmean(differences_of(*compared[choice], stop=steps)) for choice in whole]
-            later = [found[choice] for choice in whole]
+            later = [gains[choice].mean for choice in whole]
             found |= zip(choices, continued(means, sooner, later), strict=True)
         else:
             found |= zip(choices, (shrunk if is_weight else walked)(means, noise), strict=True)
