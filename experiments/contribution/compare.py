@@ -1,10 +1,11 @@
 """Whole schemes on real tasks: `python -m experiments.contribution.compare PAIR`.
 
 Four arms are fine-tuned by the compiled trainer: all parameters; the scheme that the search chooses
-within a quarter of their transient memory; and of the same working memory the most biases, and the
-most whole layers, counted from the output. Each arm is tuned alike: every learning rate of the pair
-with seeds 0 and 1, then the best one with seeds 2 to 4. Besides, random schemes spread over the
-memory range are trained, for what the profile predicts of them.
+for 1/1.6 of their time and a quarter of the transient memory of full training in PyTorch; and of
+the same working memory the most biases, and the most whole layers, counted from the output. Each
+arm is tuned alike: every learning rate of the pair with seeds 0 and 1, then the best one with seeds
+2 to 4. Besides, random schemes spread over the memory range are trained, for what the profile
+predicts of them.
 
 Accuracies are kept in runs/PAIR.json as they come; what is there is not run again.
 """
@@ -20,10 +21,14 @@ from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 import pockengine as pe
+from experiments.beside import saved_bytes
 from experiments.contribution.pairs import PAIRS, Pair, load
 from experiments.contribution.run import BATCH, CACHE, EPOCHS, HERE
 from pockengine.compile import Prepared, prepare_captured
@@ -33,7 +38,7 @@ from pockengine.contribution.candidates import candidate_of
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.pool import local_pool
 from pockengine.contribution.report import Report
-from pockengine.contribution.study import arrays_of
+from pockengine.contribution.study import arrays_of, digest
 from pockengine.contribution.trial import Candidate, Course, run_trials
 from pockengine.plan.amounts import step_ms_of
 from pockengine.plan.fit import working_bytes
@@ -42,6 +47,8 @@ from pockengine.targets import get_target
 
 TUNING, SEEDS = (0, 1), (0, 1, 2, 3, 4)
 TRANSIENT, SPEED = 0.25, 1.6  # of full training's
+MARGIN = 1.1  # of the model of time
+DEPENDING = ("chosen", "biases", "last layers")  # on what the search found
 RANDOM, RANDOM_SEEDS, SPREAD = 20, (0, 1, 2), (0.05, 1.0)
 STEPS = 15
 
@@ -72,6 +79,8 @@ class Comparison:
             lr: begin(self.model, task, self._settings(lr), folder) for lr in self.pair.lrs
         }
         self.begun = self.studies[self.pair.lr]
+        inputs, targets = task[0]
+        self.torch_saved_bytes = _torch_saved_bytes(self.model, inputs, targets)
         self.report: Report = pe.profile(
             self.model,
             task,
@@ -125,12 +134,12 @@ class Comparison:
         target = get_target("host")
         low, high = working_bytes(head, target), working_bytes(whole, target)
         costs = self.report.costs()
-        most_ms = costs.amount(_everything(self), step_ms_of(target)) / SPEED
-        for share in (0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05):
+        most_ms = costs.amount(_everything(self), step_ms_of(target)) / (SPEED * MARGIN)
+        for share in np.linspace(1.0, 0.05, 20):
             limit = int(low + share * (high - low))
             found = self.report.best(memory_bytes=limit, step_ms=most_ms)
             plan = self.prepared(self.candidate(found.choice)).plan
-            if plan.arena_bytes <= TRANSIENT * whole.arena_bytes:
+            if plan.arena_bytes <= TRANSIENT * self.torch_saved_bytes:
                 break
         most = working_bytes(plan, target)
         print(f"chosen within {most / 2**20:.1f} MB: {found.choice}", flush=True)
@@ -144,6 +153,11 @@ class Comparison:
             "last layers": self.candidate(self._largest(wholes[::-1], most)),
             "head": self.candidate(Choice(0)),
         }
+
+    def key(self, name: str, candidate: Candidate, lr: float, seed: int) -> str:
+        """Of a row; the same name may mean another scheme after another profile."""
+        told = f"{name} {digest(candidate.fractions)[:8]}" if name in DEPENDING else name
+        return f"{told} | {lr:g} | {seed}"
 
     def _largest(self, choices: Sequence[Choice], limit: int) -> Choice:
         """The first that a plan finds room for."""
@@ -186,7 +200,7 @@ class Comparison:
                 begun = self.studies[lr]
                 course = Course(stops=(begun.study.steps,))
                 for seed in seeds:
-                    key = _key(name, lr, seed)
+                    key = self.key(name, candidate, lr, seed)
                     if key not in self.rows:
                         job = pool.submit(run_trials, str(begun.folder), candidate, [seed], course)
                         waiting[job] = key
@@ -196,16 +210,21 @@ class Comparison:
                 self.file.parent.mkdir(exist_ok=True)
                 self.file.write_text(json.dumps(self.rows, indent=1) + "\n")
 
-    def accuracies(self, name: str, lr: float, seeds: Sequence[int]) -> list[float]:
+    def accuracies(
+        self, name: str, candidate: Candidate, lr: float, seeds: Sequence[int]
+    ) -> list[float]:
         """Of a scheme, by seed."""
-        return [self.rows[_key(name, lr, seed)] for seed in seeds]
+        return [self.rows[self.key(name, candidate, lr, seed)] for seed in seeds]
 
     def tuned(self, arms: Mapping[str, Candidate]) -> dict[str, float]:
         """The best learning rate of each arm."""
         self.train([(name, arms[name], lr, TUNING) for name in arms for lr in self.pair.lrs])
         return {
-            name: max(self.pair.lrs, key=lambda lr, n=name: fmean(self.accuracies(n, lr, TUNING)))
-            for name in arms
+            name: max(
+                self.pair.lrs,
+                key=lambda lr, n=name, c=arm: fmean(self.accuracies(n, c, lr, TUNING)),
+            )
+            for name, arm in arms.items()
         }
 
     def speeds(self, arms: Mapping[str, Candidate]) -> dict[str, float]:
@@ -234,8 +253,12 @@ class Comparison:
         return {name: median(values[2:]) for name, values in taken.items()}
 
 
-def _key(name: str, lr: float, seed: int) -> str:
-    return f"{name} | {lr:g} | {seed}"
+def _torch_saved_bytes(model: nn.Module, inputs: Any, targets: Tensor) -> int:
+    """What PyTorch saves for the backward pass of a batch, parameters excluded."""
+    if isinstance(inputs, Mapping):
+        batch = {name: tensor[:BATCH] for name, tensor in inputs.items()}
+        return saved_bytes(model, lambda: cross_entropy(model(**batch), targets[:BATCH]))
+    return saved_bytes(model, lambda: cross_entropy(model(inputs[:BATCH]), targets[:BATCH]))
 
 
 def _everything(comparison: Comparison) -> Choice:
@@ -258,14 +281,14 @@ def run(name: str, jobs: int | None) -> None:
             ("head", arms["head"], pair.lr, RANDOM_SEEDS),
         ]
     )
-    head = comparison.accuracies("head", pair.lr, RANDOM_SEEDS)
+    head = comparison.accuracies("head", arms["head"], pair.lr, RANDOM_SEEDS)
     plans = {arm: comparison.prepared(candidate).plan for arm, candidate in arms.items()}
     target = get_target("host")
     document = {
         "arms": {
             arm: {
                 "lr": rates[arm],
-                "accuracies": comparison.accuracies(arm, rates[arm], SEEDS),
+                "accuracies": comparison.accuracies(arm, candidate, rates[arm], SEEDS),
                 "arena_bytes": plans[arm].arena_bytes,
                 "working_bytes": working_bytes(plans[arm], target),
                 "updated": len(candidate.fractions),
@@ -282,14 +305,15 @@ def run(name: str, jobs: int | None) -> None:
                 "gains": [
                     ours - base
                     for ours, base in zip(
-                        comparison.accuracies(f"random {index}", pair.lr, RANDOM_SEEDS),
+                        comparison.accuracies(name, schemes[name], pair.lr, RANDOM_SEEDS),
                         head,
                         strict=True,
                     )
                 ],
             }
-            for index, choice in enumerate(choices)
+            for name, choice in zip(schemes, choices, strict=True)
         ],
+        "torch_saved_bytes": comparison.torch_saved_bytes,
     }
     path = Path(HERE / "compared" / f"{name}.json")
     path.parent.mkdir(exist_ok=True)

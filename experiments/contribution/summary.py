@@ -41,13 +41,16 @@ def _arms(found: dict[str, dict[str, Any]]) -> str:
                 name,
                 *(f"{100 * fmean(arms[arm]['accuracies']):.1f}" for arm in arms),
                 *(_difference(arms, other) for other in ("all", "biases", "last layers")),
+                f"{100 * arms['chosen']['arena_bytes'] / each['torch_saved_bytes']:.0f} %",
                 f"{100 * arms['chosen']['arena_bytes'] / whole['arena_bytes']:.0f} %",
                 f"{taken['all'] / taken['chosen']:.2f}x",
             ]
         )
     arms = list(next(iter(found.values()))["arms"])
     heads = ["pair", *arms, *(f"chosen - {x}" for x in ("all", "biases", "last layers"))]
-    return tabulate(rows, [*heads, "arena of all's", "speed"], tablefmt="github")
+    return tabulate(
+        rows, [*heads, "arena of what PyTorch saves", "of all's", "speed"], tablefmt="github"
+    )
 
 
 def _reliability(gains: list[list[float]]) -> float | None:
