@@ -269,9 +269,10 @@ class Comparison:
 def _torch_saved_bytes(model: nn.Module, inputs: Any, targets: Tensor) -> int:
     """What PyTorch saves for the backward pass of a batch, parameters excluded."""
     if isinstance(inputs, Mapping):
-        batch = {name: tensor[:BATCH] for name, tensor in inputs.items()}
+        batch = {name: tensor[:BATCH].clone() for name, tensor in inputs.items()}
         return saved_bytes(model, lambda: cross_entropy(model(**batch), targets[:BATCH]))
-    return saved_bytes(model, lambda: cross_entropy(model(inputs[:BATCH]), targets[:BATCH]))
+    first = inputs[:BATCH].clone()  # what is saved counts with all of its storage
+    return saved_bytes(model, lambda: cross_entropy(model(first), targets[:BATCH]))
 
 
 def _everything(comparison: Comparison) -> Choice:
