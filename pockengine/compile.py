@@ -426,7 +426,7 @@ class _Folder:
     writes the graphs as text.
 
     Args:
-        starts: each entry point's graph ahead of ``PASSES``.
+        starts: each entry point's graph ahead of ``LAYOUT``.
         context: as the passes left it.
     """
 

@@ -40,7 +40,7 @@ from pockengine.passes.fold_batch_norm import fold_batch_norm
 from pockengine.passes.fold_constants import fold_constants
 from pockengine.passes.fuse import fuse
 from pockengine.passes.pad_convolutions import pad_convolutions
-from pockengine.passes.prune_backward import prune_backward
+from pockengine.passes.prune_backward import keep_gradients, prune_backward
 from pockengine.passes.read_average import read_average
 from pockengine.passes.simplify import simplify
 from pockengine.passes.slice_channels import slice_channels
@@ -50,7 +50,7 @@ from pockengine.passes.track_average import track_average
 from pockengine.passes.update_writer import LEARNING_RATE
 from pockengine.plan.costs import memory_time, recompute_ns
 from pockengine.plan.fit import fits
-from pockengine.plan.memory import EntryPlan, Plan, joined_plan, plan_entry
+from pockengine.plan.memory import EntryPlan, Plan, plan_entry, plan_memory
 from pockengine.runtime.assemble import EntrySource
 from pockengine.scheme import Channels
 from pockengine.targets import Target
@@ -220,7 +220,7 @@ class _Lowering:
         """All of them for the context's share."""
         parts = [self._entry(name, graph, context) for name, graph in self.graphs.items()]
         sources = tuple(source for source, _, _ in parts)
-        plan = joined_plan(
+        plan = plan_memory(
             {source.name: source.graph for source in sources},
             {source.name: entry for source, entry, _ in parts},
             self.alignment_bytes,
@@ -251,7 +251,7 @@ def _trains(graph: Graph) -> bool:
 def entry_starts(
     captured: Captured, context: Context, observe: Observer | None, shape: int, train: bool
 ) -> dict[str, Graph]:
-    """Each entry point's graph ahead of ``PASSES``; a step yields no outputs but the loss."""
+    """Each entry point's graph ahead of ``LAYOUT``; a step yields no outputs but the loss."""
     found = outputs_of(captured.graph)
     loss_only = subgraph(captured.graph, replace(found, outputs=()))
     pruned = _pruned(captured.graph, context.updated)  # for its roles
@@ -287,12 +287,7 @@ def _training(graph: Graph, context: Context, observe: Observer | None) -> dict[
 
 def _pruned(graph: Graph, updated: frozenset[str]) -> Graph:
     """``prune_backward``; where nothing is updated, all parameters are constants."""
-    if updated:
-        return prune_backward(graph, updated)
-    new = subgraph(graph, replace(outputs_of(graph), gradients={}))
-    for node in placeholders(new, Role.PARAM):
-        set_role(node, Role.CONST)
-    return new
+    return prune_backward(graph, updated) if updated else keep_gradients(graph, updated)
 
 
 def _with_roles(graph: Graph, other: Graph) -> Graph:

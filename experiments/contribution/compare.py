@@ -30,9 +30,9 @@ from torch.nn.functional import cross_entropy
 import pockengine as pe
 from experiments.beside import saved_bytes
 from experiments.contribution.pairs import PAIRS, Pair, load
-from experiments.contribution.run import BATCH, CACHE, EPOCHS, HERE
+from experiments.contribution.run import BATCH, CACHE, EPOCHS, HERE, settings
 from pockengine.compile import Prepared, prepare_captured
-from pockengine.contribution.begin import Begun, Settings, begin
+from pockengine.contribution.begin import Begun, begin
 from pockengine.contribution.build import build
 from pockengine.contribution.candidates import candidate_of
 from pockengine.contribution.choice import Choice
@@ -79,7 +79,7 @@ class Comparison:
             json.loads(self.file.read_text()) if self.file.exists() else {}
         )
         self.studies: dict[float, Begun] = {
-            lr: begin(self.model, task, self._settings(lr), folder) for lr in self.pair.lrs
+            lr: begin(self.model, task, settings(lr), folder) for lr in self.pair.lrs
         }
         self.begun = self.studies[self.pair.lr]
         inputs, targets = task[0]
@@ -94,17 +94,6 @@ class Comparison:
             fast=not (HERE / f"{self.name}.json").exists(),
             folder=folder,
             jobs=self.jobs,
-        )
-
-    def _settings(self, lr: float) -> Settings:
-        return Settings(
-            loss="cross_entropy",
-            optimizer=pe.SGD(momentum=0.9),
-            lr=lr,
-            epochs=EPOCHS,
-            batch=BATCH,
-            score=None,
-            cache_bytes=2 << 30,
         )
 
     def candidate(self, choice: Choice) -> Candidate:
@@ -243,7 +232,7 @@ class Comparison:
     def speeds(self, arms: Mapping[str, Candidate]) -> dict[str, float]:
         """Milliseconds of a step, in turns, one thread: medians."""
         study = self.begun.study
-        place = self.begun.folder.parent / study.data
+        place = study.data_beside(self.begun.folder)
         inputs = arrays_of(place, "train", "cut-1", len(study.captured.inputs))
         targets = arrays_of(place, "train", "targets", len(study.captured.targets))
         batch = [x[: study.batch] for x in (*inputs, *targets)]

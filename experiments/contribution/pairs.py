@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -24,7 +25,6 @@ from pockengine.tasks import (
 )
 
 Part = tuple[Any, Tensor]
-_PICTURES, _TEXTS = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3), (1.25e-3, 2.5e-3, 5e-3, 1e-2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,47 +52,25 @@ class Pair:
     limit: int | None = None
 
 
+_PICTURES = partial(
+    Pair,
+    model="mobilenet_v2",
+    test=1000,
+    lr=1e-3,
+    lrs=(1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3),
+    size=128,
+)
+_TEXTS = partial(
+    Pair, model="mini_lm", test=1000, lr=5e-3, lrs=(1.25e-3, 2.5e-3, 5e-3, 1e-2), size=32
+)
 PAIRS: Mapping[str, Pair] = MappingProxyType(
     {
         f"{each.model}-{each.task}": each
         for each in (
-            Pair(
-                model="mobilenet_v2",
-                task="fashion-mnist",
-                train=2000,
-                test=1000,
-                lr=1e-3,
-                lrs=_PICTURES,
-                size=128,
-                limit=1000,
-            ),
-            Pair(
-                model="mobilenet_v2",
-                task="elpv",
-                train=1600,
-                test=1000,
-                lr=1e-3,
-                lrs=_PICTURES,
-                size=128,
-            ),
-            Pair(
-                model="mini_lm",
-                task="sentiment-movie",
-                train=1600,
-                test=1000,
-                lr=5e-3,
-                lrs=_TEXTS,
-                size=32,
-            ),
-            Pair(
-                model="mini_lm",
-                task="sentiment-tweets",
-                train=1600,
-                test=1000,
-                lr=5e-3,
-                lrs=_TEXTS,
-                size=32,
-            ),
+            _PICTURES(task="fashion-mnist", train=2000, limit=1000),
+            _PICTURES(task="elpv", train=1600),
+            _TEXTS(task="sentiment-movie", train=1600),
+            _TEXTS(task="sentiment-tweets", train=1600),
         )
     }
 )

@@ -18,10 +18,24 @@ from pathlib import Path
 
 import pockengine as pe
 from experiments.contribution.pairs import PAIRS, load
+from pockengine.contribution.begin import Settings
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pockengine-profiles"
 SEEDS, EPOCHS, BATCH = 2, 1, 8
+
+
+def settings(lr: float) -> Settings:
+    """How trials are run at a learning rate: as ``profile`` runs those of ``profiled``."""
+    return Settings(
+        loss="cross_entropy",
+        optimizer=pe.SGD(momentum=0.9),
+        lr=lr,
+        epochs=EPOCHS,
+        batch=BATCH,
+        score=None,
+        cache_bytes=2 << 30,
+    )
 
 
 def profiled(name: str, *, fast: bool, jobs: int | None) -> None:

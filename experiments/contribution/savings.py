@@ -16,10 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-import pockengine as pe
 from experiments.contribution.pairs import PAIRS, load
-from experiments.contribution.run import BATCH, CACHE, EPOCHS, HERE, SEEDS
-from pockengine.contribution.begin import Settings, begin
+from experiments.contribution.run import CACHE, HERE, SEEDS, settings
+from pockengine.contribution.begin import begin
 from pockengine.contribution.candidates import bias_choices, candidate_of, weight_choices
 from pockengine.contribution.choice import RATIOS
 from pockengine.contribution.pool import local_pool
@@ -48,16 +47,7 @@ def measured(name: str, jobs: int) -> None:
     """Time the plain way of a pair's profile on a sample, and write how much longer it takes."""
     pair = PAIRS[name]
     model, task = load(pair)
-    settings = Settings(
-        loss="cross_entropy",
-        optimizer=pe.SGD(momentum=0.9),
-        lr=pair.lr,
-        epochs=EPOCHS,
-        batch=BATCH,
-        score=None,
-        cache_bytes=2 << 30,
-    )
-    begun = begin(model, task, settings, CACHE / name)
+    begun = begin(model, task, settings(pair.lr), CACHE / name)
     choices = [*bias_choices(begun.layers), *weight_choices(begun.layers, RATIOS, model)]
     sampled = choices[SAMPLED // 2 :: len(choices) // SAMPLED]
     uncut = [-1] * (len(begun.layers) + 1)

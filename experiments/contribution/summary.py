@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 from itertools import combinations
-from math import sqrt
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
-from scipy.stats import t as student
 from tabulate import tabulate
 
 from experiments.contribution.run import HERE
-from pockengine.contribution.intervals import rank_correlation
-
-LEVEL = 0.975
+from pockengine.contribution.intervals import pooled, rank_correlation
 
 
 def _interval(values: list[float]) -> tuple[float, float]:
     """Mean, and lower end of its 95 % interval, in points."""
-    mean = fmean(values)
-    half = student.ppf(LEVEL, len(values) - 1) * stdev(values) / sqrt(len(values))
+    mean, samples = fmean(values), 1  # which count only where there is one seed
+    half = pooled([values], samples).half_width(len(values))
     return 100 * mean, 100 * (mean - half)
 
 

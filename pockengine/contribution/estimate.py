@@ -43,7 +43,7 @@ def estimate(
     found = outputs_of(captured.graph)
     wanted = {name: found.gradients[name] for name in axes if name in found.gradients}
     graph = subgraph(captured.graph, Outputs(loss=found.loss, gradients=wanted))
-    data = Path(folder).parent / study.data
+    data = study.data_beside(Path(folder))
     inputs = arrays_of(data, "train", "cut-1", len(captured.inputs))
     targets = arrays_of(data, "train", "targets", len(captured.targets))
     total: dict[str, Tensor] = {}

@@ -60,6 +60,10 @@ class Study:
     cuts: Mapping[int, tuple[str, ...]]
     data: str
 
+    def data_beside(self, folder: Path) -> Path:
+        """The folder with the arrays, for the study's own."""
+        return folder.parent / self.data
+
     def inputs(self, cut: int) -> tuple[str, ...]:
         """Names of the inputs behind a cut."""
         return self.captured.inputs if cut < 0 else self.cuts[cut]

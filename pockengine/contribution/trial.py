@@ -136,7 +136,7 @@ def _trainer(folder: str, candidate: Candidate) -> Trainer:
 
 
 def _data(folder: Path, study: Study, part: str, cut: int) -> tuple[Arrays, Arrays]:
-    place = folder.parent / study.data
+    place = study.data_beside(folder)
     inputs = arrays_of(place, part, f"cut{cut}", len(study.inputs(cut)))
     return inputs, arrays_of(place, part, "targets", len(study.captured.targets))
 

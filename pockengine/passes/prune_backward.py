@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from torch.fx import Graph
@@ -65,7 +66,12 @@ def prune_backward(graph: Graph, updated: Collection[str]) -> Graph:
             needed="at least one parameter that the loss depends on",
             remedy="Name a parameter that the model's forward pass uses, without detach or no_grad",
         )
+    return keep_gradients(graph, kept)
 
+
+def keep_gradients(graph: Graph, kept: AbstractSet[str]) -> Graph:
+    """The graph with some of its gradients; parameters without one become constants."""
+    found = outputs_of(graph)
     gradients = {name: node for name, node in found.gradients.items() if name in kept}
     new = subgraph(graph, replace(found, gradients=gradients))
     for node in placeholders(new, Role.PARAM):

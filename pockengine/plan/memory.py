@@ -107,30 +107,14 @@ class Plan:
 
 
 def plan_memory(
-    graphs: Mapping[str, Graph],
-    works: Mapping[str, Sequence[Work]],
-    alignment_bytes: int = ALIGNMENT,
+    graphs: Mapping[str, Graph], entries: Mapping[str, EntryPlan], alignment_bytes: int = ALIGNMENT
 ) -> Plan:
     """Place every value of a trainer.
 
     Args:
         graphs: fused graphs by entry point, over the same parameters, constants and state.
-        works: the kernels of each, in the fused order.
+        entries: the plan of each (``plan_entry``), of the same alignment.
         alignment_bytes: of every value, a power of two.
-
-    Raises:
-        PlanError: the graphs disagree on how a value is stored, or a plan failed its check.
-    """
-    entries = {
-        name: plan_entry(graph, works[name], alignment_bytes) for name, graph in graphs.items()
-    }
-    return joined_plan(graphs, entries, alignment_bytes)
-
-
-def joined_plan(
-    graphs: Mapping[str, Graph], entries: Mapping[str, EntryPlan], alignment_bytes: int = ALIGNMENT
-) -> Plan:
-    """``plan_memory`` of entry points that are planned already.
 
     Raises:
         PlanError: the graphs disagree on how a value is stored.

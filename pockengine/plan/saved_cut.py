@@ -121,13 +121,6 @@ class SavedCut:
             for rank in sorted(ranks)
         ]
 
-    def at_least(self, costs: SavingCosts, step_ns: float) -> Again:
-        """As ``again``, of what costs less to compute again than a byte is worth by itself."""
-        found = self._cut(*costs.price(0))
-        return Again(
-            places=frozenset(self.inside[found].tolist()), ns=step_ns + self._work_ns(found)
-        )
-
     def _work_ns(self, again: Flags) -> float:
         """What the backward pass computes again of what may be."""
         needed = np.zeros(len(self.inside), np.bool_)

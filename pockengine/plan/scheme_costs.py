@@ -8,7 +8,7 @@ and a minimum cut over the forward values that are still read says which of them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -220,18 +220,14 @@ class SchemeCosts:
         Raises:
             SchemeError: the loss depends on none of the parameters.
         """
-        return self._walks(scheme, SavedCut.again)
+        return self._walks(scheme, self._costs)
 
     def least(self, scheme: Mapping[str, float]) -> Walk:
         """As ``walks``, where nothing is computed again but what is cheaper than to keep it."""
-        (found,) = self._walks(scheme, lambda *given: [SavedCut.at_least(*given)])
+        (found,) = self._walks(scheme, replace(self._costs, recompute_shares=(0.0,)))
         return found
 
-    def _walks(
-        self,
-        scheme: Mapping[str, float],
-        cut: Callable[[SavedCut, SavingCosts, float], list[Again]],
-    ) -> list[Walk]:
+    def _walks(self, scheme: Mapping[str, float], costs: SavingCosts) -> list[Walk]:
         parts = self._parts(scheme)
         chosen = self._select(parts)
         return [
@@ -241,7 +237,7 @@ class SchemeCosts:
                 again=again.places,
                 ns=again.ns,
             )
-            for again in self._again(chosen, cut)
+            for again in self._again(chosen, costs)
         ]
 
     def _parts(self, scheme: Mapping[str, float]) -> _Parts:
@@ -294,17 +290,15 @@ class SchemeCosts:
         inside = self._forward & chosen.computed
         return np.unique(self._source[inside[self._source] & behind[self._reader]])
 
-    def _again(
-        self, chosen: Selection, cut: Callable[[SavedCut, SavingCosts, float], list[Again]]
-    ) -> list[Again]:
+    def _again(self, chosen: Selection, costs: SavingCosts) -> list[Again]:
         """Forward values that are computed again where the backward pass needs them."""
         step_ns = float((self._values.work_ns * chosen.scale)[chosen.computed].sum())
         step_ns += chosen.updated * self._update_ns
         read = self._read(chosen)
         if not read.size:
             return [Again(places=frozenset(), ns=step_ns)]
-        found = self._cut(self._forward & chosen.computed, read, chosen.scale)
-        return cut(found, self._costs, step_ns)
+        cut = self._cut(self._forward & chosen.computed, read, chosen.scale)
+        return cut.again(costs, step_ns)
 
     def _saved(self, chosen: Selection, again: AbstractSet[int]) -> tuple[int, float]:
         """Bytes kept for the backward pass, and operations to compute again what is not kept."""

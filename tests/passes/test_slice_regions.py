@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.fx import Graph
 
 import pockengine as pe
+from pockengine import pipeline
 from pockengine.ir.graph import calls, rebuild, type_of
 from pockengine.ir.interpret import interpret
 from pockengine.ir.joined import parts_of
@@ -28,8 +28,6 @@ from tests.pass_oracle import PassOracle
 from tests.passes.golden import example
 from tests.spine import Case, prepared
 
-# a module that its package's function of the same name hides
-PIPELINE = importlib.import_module("pockengine.pipeline")
 NEVER = 2**40
 
 
@@ -175,7 +173,7 @@ def test_every_graph_keeps_its_values(way: str, monkeypatch: pytest.MonkeyPatch)
     """Sliced, each entry point computes what autograd does in float64; the plan is smaller."""
     case = _case(way)
     whole = prepared(case).plan
-    monkeypatch.setattr(PIPELINE, "CACHE_BYTES", 2**13)
+    monkeypatch.setattr(pipeline, "CACHE_BYTES", 2**13)
     oracle = PassOracle(case)
     found = prepared(case, oracle)
     assert not oracle.failures
@@ -194,7 +192,7 @@ def test_same_bits(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained slice by slice or whole, losses and parameters are the same bits."""
     runs = []
     for cache_bytes in (NEVER, 2**13):
-        monkeypatch.setattr(PIPELINE, "CACHE_BYTES", cache_bytes)
+        monkeypatch.setattr(pipeline, "CACHE_BYTES", cache_bytes)
         case = _case(way)
         trainer = pe.compile(
             case.model, case.batches[0], loss="cross_entropy", optimizer=case.optimizer, threads=2

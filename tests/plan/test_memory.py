@@ -107,11 +107,11 @@ def test_in_place_needs_the_last_reader() -> None:
 def test_regions() -> None:
     """What persists is packed in sequence, once for all; the arena is what the largest needs."""
     graphs = {"step": parse(_STEP), "predict": parse(_PREDICT)}
-    works = {
-        "step": _works(graphs["step"], "h", "g n um v uw", "e", "loss"),
-        "predict": _works(graphs["predict"], "h"),
+    entries = {
+        "step": plan_entry(graphs["step"], _works(graphs["step"], "h", "g n um v uw", "e", "loss")),
+        "predict": plan_entry(graphs["predict"], _works(graphs["predict"], "h")),
     }
-    plan = plan_memory(graphs, works)
+    plan = plan_memory(graphs, entries)
     assert plan.region_bytes == (64, 64 * 64 * 4, 64 * 64 * 4, plan.entries["step"].arena_bytes)
     assert plan.places["w"].region is Region.PARAM
     assert plan.arena_bytes >= plan.lower_bound_bytes > 0
@@ -123,12 +123,12 @@ def test_disagreement_is_refused() -> None:
     """Entry points that store a parameter differently cannot share it."""
     other = _PREDICT.replace("%w: f32[64x64]", "%w: f32[64x64]@1.0")
     graphs = {"step": parse(_STEP), "predict": parse(other)}
-    works = {
-        "step": _works(graphs["step"], "h", "g n um v uw", "e", "loss"),
-        "predict": _works(graphs["predict"], "h"),
+    entries = {
+        "step": plan_entry(graphs["step"], _works(graphs["step"], "h", "g n um v uw", "e", "loss")),
+        "predict": plan_entry(graphs["predict"], _works(graphs["predict"], "h")),
     }
     with pytest.raises(PlanError, match=r"w: param f32\[64x64\] in one entry point"):
-        plan_memory(graphs, works)
+        plan_memory(graphs, entries)
 
 
 def test_cycle_is_refused() -> None:

@@ -32,7 +32,7 @@ from pockengine.passes.simplify import simplify
 from pockengine.passes.slice_regions import slice_regions
 from pockengine.passes.split_concatenations import split_concatenations
 from pockengine.plan.costs import saving_costs
-from pockengine.plan.memory import plan_memory
+from pockengine.plan.memory import plan_entry, plan_memory
 from pockengine.runtime.encoding import MAX_OPERANDS
 from pockengine.targets.host import TARGET
 from tests.conftest import examples
@@ -113,7 +113,7 @@ def test_any_graph_can_be_planned(graph: Graph) -> None:
     for work in calls:
         assert all(node in seen or node not in written for node in work.reads)
         seen.update(work.writes)
-    plan_memory({"predict": fused}, {"predict": calls}, 64)
+    plan_memory({"predict": fused}, {"predict": plan_entry(fused, calls, 64)}, 64)
 
 
 @pytest.mark.slow
