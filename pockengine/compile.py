@@ -296,6 +296,7 @@ def prepare_captured(  # noqa: PLR0913 - as prepare
     optimizer: Optimizer,
     modes: Modes = NO_MODES,
     partial: bool = False,
+    brief: bool = False,
     target: Target = HOST,
     observe: Observer | None = None,
 ) -> Prepared:
@@ -311,22 +312,28 @@ def prepare_captured(  # noqa: PLR0913 - as prepare
         optimizer: as ``compile``.
         modes: clipping, accumulation and averaging.
         partial: whether the captures take weights of samples.
+        brief: whether the trainer is one of many that are used for minutes: its memory is not
+            worth time to plan, and it has no ``evaluate`` where it can ``predict``.
         target: the machine.
         observe: is shown every graph that a pass makes.
     """
     captured = captures[0]
+    costs = saving_costs(target)
     context = Context(
         updated=frozenset(scheme),
         channels=channels,
         optimizer=optimizer,
         modes=modes,
         tensors=captured.tensors,
-        costs=saving_costs(target),
+        costs=replace(costs, recompute_shares=(0.0,)) if brief else costs,
     )
     starts: dict[str, Graph] = {}
     inputs: dict[str, tuple[str, ...]] = {}
     for index, (train, made) in enumerate(zip(trains, captures, strict=True)):
-        for name, start in entry_starts(made, context, observe, index, train).items():
+        begun = entry_starts(made, context, observe, index, train)
+        if brief and "predict" in begun:
+            begun.pop("evaluate", None)
+        for name, start in begun.items():
             starts[shaped(name, index)] = start
             inputs[shaped(name, index)] = entry_inputs(name, made)
     sources, plan = planned(starts, inputs, context, target, observe)

@@ -1,4 +1,4 @@
-"""From a part of a captured model to a trainer of it, without the names of the user's model."""
+"""From a part of a captured model to a trainer of it, for a trial: soon compiled, soon dropped."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def build(
         scheme=chosen,
         channels=channels or {},
         optimizer=optimizer,
+        brief=True,
     )
     dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
     names = {name: name for name in {*named, *chosen} if name in tensors}

@@ -72,7 +72,12 @@ class Pool:
     seeds: Sequence[int]
     progress: Progress | None = None
 
-    def run(self, candidates: Mapping[Choice, Candidate], course: Course) -> Outcomes:
+    def run(
+        self,
+        candidates: Mapping[Choice, Candidate],
+        course: Course,
+        seeds: Sequence[int] | None = None,
+    ) -> Outcomes:
         """The outcomes of some candidates, those that are kept already and those that are new.
 
         Choices that update the same have one trial.
@@ -80,28 +85,30 @@ class Pool:
         Args:
             candidates: what each choice trains.
             course: from where, and how far.
+            seeds: of these trials; None for the pool's.
 
         Raises:
             TrainError: a process died.
         """
+        seeds = self.seeds if seeds is None else seeds
         kept = self.store.outcomes(self.begun.name)
         end = course.stops[-1]
         names = {choice: digest(each.fractions) for choice, each in candidates.items()}
         wanted = {names[choice]: choice for choice in candidates}
         missing = {
-            name: [seed for seed in self.seeds if (name, seed, end) not in kept] for name in wanted
+            name: [seed for seed in seeds if (name, seed, end) not in kept] for name in wanted
         }
         waiting: dict[Future[list[Outcome]], str] = {
             self.executor.submit(
-                run_trials, str(self.begun.folder), candidates[wanted[name]], seeds, course
+                run_trials, str(self.begun.folder), candidates[wanted[name]], absent, course
             ): name
-            for name, seeds in missing.items()
-            if seeds
+            for name, absent in missing.items()
+            if absent
         }
         self._collect(waiting, wanted)
         kept = self.store.outcomes(self.begun.name)
         return {
-            choice: {seed: kept[names[choice], seed, end] for seed in self.seeds}
+            choice: {seed: kept[names[choice], seed, end] for seed in seeds}
             for choice in candidates
         }
 

@@ -38,7 +38,7 @@ from pockengine.model_tree import channel_axes
 from pockengine.optimizer import SGD, Optimizer
 from pockengine.watched import is_watched
 
-RUNGS = (0.25, 0.5, 1.0)
+RUNGS = (0.25, 1.0)
 _BATCHES = 32  # that estimates are made from
 _TRIALS = "trials.sqlite"
 
@@ -55,7 +55,7 @@ def profile(  # noqa: PLR0913 - each a decision of its own
     seeds: int = 3,
     ratios: Sequence[float] = RATIOS,
     rungs: Sequence[float] = RUNGS,
-    keep: float = 0.5,
+    keep: float = 0.25,
     fast: bool = False,
     score: Score | None = None,
     folder: str | Path = "profile",
@@ -71,7 +71,8 @@ def profile(  # noqa: PLR0913 - each a decision of its own
     profile that was stopped goes on where it was, and the same one again runs nothing.
 
     Weights that promise little are given up: all are trained for the first of ``rungs``, the best
-    for the second, and so on. Trials are compared with others after as many steps.
+    for the second, and so on, with as large a part of the seeds as of the run (one at least).
+    Trials are compared with others of the same seeds after as many steps.
 
     Args:
         model: as ``compile``; it is not changed.
@@ -86,7 +87,7 @@ def profile(  # noqa: PLR0913 - each a decision of its own
         seeds: runs of each candidate: the head's first values and the order of the batches.
         ratios: parts of a weight's input channels.
         rungs: parts of a run after which candidates are compared, rising to 1.
-        keep: how many of the weights go on at each rung.
+        keep: the part of the weights that goes on at each rung.
         fast: estimate the weights by their gradients, and measure only the head, all biases, and
             all weights together, which tells how much an estimate is worth.
         score: (outputs, targets) of a batch -> how right each sample is, 0 to 1; a function that
@@ -164,7 +165,7 @@ class _Profile:
 
     def measured(self, rungs: Sequence[float], keep: float) -> Measured:
         """Estimate all weights, then train everything as far as it promises something."""
-        steps = self._pool.begun.study.steps
+        steps, seeds = self._pool.begun.study.steps, self._pool.seeds
         stops = sorted({max(1, round(part * steps)) for part in rungs})
         estimates = self.estimates()
         weights: dict[Choice, Mapping[int, Outcome]] = {}
@@ -172,8 +173,9 @@ class _Profile:
         alive, behind = list(self._weights), bias_choices(self._layers)
         for start, stop in pairwise([0, *stops]):
             course = Course(stops=(stop,), start=start)
-            for found, choices in ((biases, behind), (weights, alive)):
-                for choice, outcomes in self._run(choices, course).items():
+            some = seeds[: ceil(stop / steps * len(seeds))]
+            for found, choices, taken in ((biases, behind, seeds), (weights, alive, some)):
+                for choice, outcomes in self._run(choices, course, taken).items():
                     found[choice] = longer(found.get(choice, {}), outcomes)
             gains = {choice: self._gain(choice, weights, biases) for choice in alive}
             ranked = sorted(alive, key=lambda choice: gains[choice], reverse=True)
@@ -242,8 +244,11 @@ class _Profile:
         """A run from its start to its end."""
         return Course(stops=(self._pool.begun.study.steps,))
 
-    def _run(self, choices: Sequence[Choice], course: Course) -> Outcomes:
-        return self._pool.run({choice: self._candidate(choice) for choice in choices}, course)
+    def _run(
+        self, choices: Sequence[Choice], course: Course, seeds: Sequence[int] | None = None
+    ) -> Outcomes:
+        candidates = {choice: self._candidate(choice) for choice in choices}
+        return self._pool.run(candidates, course, seeds)
 
     def _candidate(self, choice: Choice) -> Candidate:
         begun = self._pool.begun

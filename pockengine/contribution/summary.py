@@ -46,7 +46,7 @@ def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> 
         **{c: (found, measured.biases[base[c]]) for c, found in measured.weights.items()},
     }
     differences = {choice: differences_of(*pair) for choice, pair in compared.items()}
-    spreads = _spreads(begun, compared, differences)
+    spreads = _spreads(begun, compared)
     gains = {
         choice: _gain(choice, compared[choice][0], values, spreads[_steps(compared[choice][0])])
         for choice, values in differences.items()
@@ -71,12 +71,17 @@ def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> 
 def differences_of(
     ours: Mapping[int, Any], theirs: Mapping[int, Any], *, stop: int | None = None
 ) -> list[float]:
-    """By seed, ours less theirs after so many steps; None for where ours was last measured."""
+    """Ours less theirs after so many steps, of seeds that both were measured with there.
+
+    None for where ours was last measured.
+    """
     at = _steps(ours) if stop is None else stop
-    return paired(
-        {seed: dict(outcome.curve)[at] for seed, outcome in ours.items()},
-        {seed: dict(outcome.curve)[at] for seed, outcome in theirs.items()},
-    )
+    return paired(_accuracies(ours, at), _accuracies(theirs, at))
+
+
+def _accuracies(outcomes: Mapping[int, Any], step: int) -> dict[int, float]:
+    curves = {seed: dict(outcome.curve) for seed, outcome in outcomes.items()}
+    return {seed: curve[step] for seed, curve in curves.items() if step in curve}
 
 
 def longer(first: Mapping[int, Outcome], then: Mapping[int, Outcome]) -> dict[int, Outcome]:
@@ -99,14 +104,13 @@ def _steps(outcomes: Mapping[int, Any]) -> int:
     return steps
 
 
-def _spreads(
-    begun: Begun, compared: Mapping[Choice, Any], differences: Mapping[Choice, Sequence[float]]
-) -> dict[int, Spread]:
-    """By steps: how far one seed lies from the mean, over all that were trained as long."""
-    groups: dict[int, list[Sequence[float]]] = {}
-    for choice, values in differences.items():
-        groups.setdefault(_steps(compared[choice][0]), []).append(values)
+def _spreads(begun: Begun, compared: Mapping[Choice, Any]) -> dict[int, Spread]:
+    """By steps: how far one seed lies from the mean, over all that were measured there."""
     samples = begun.study.rows["test"]
+    ends = {_steps(ours) for ours, _ in compared.values()}
+    groups = {
+        steps: [differences_of(*pair, stop=steps) for pair in compared.values()] for steps in ends
+    }
     return {steps: pooled(group, samples) for steps, group in groups.items()}
 
 

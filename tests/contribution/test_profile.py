@@ -64,7 +64,8 @@ def profiled(folder: Path, **options: Any) -> Sensitivity:
 
 def reported(folder: Path, **options: Any) -> Report:
     """The whole report of one."""
-    usual = {"lr": 0.4, "epochs": 12, "seeds": 2, "ratios": (0.5, 1), "rungs": (0.5, 1)}
+    halving = {"ratios": (0.5, 1), "rungs": (0.5, 1), "keep": 0.5}
+    usual = {"lr": 0.4, "epochs": 12, "seeds": 2, **halving}
     more = {**usual, **SILENT, "executor": Inline(), **options}
     model = more.pop("model", None) or network()
     return pe.profile(model, task(), folder=folder, **more)
@@ -78,11 +79,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sensitivity]:
 
 
 def test_every_candidate_has_a_gain(whole: tuple[Path, Sensitivity]) -> None:
-    """Of biases one for each count, of weights one for each ratio; half are trained to the end."""
+    """Of biases one for each count, of weights one for each ratio; half are trained to the end.
+
+    Those that were given up at half of a run had half of the seeds.
+    """
     _, found = whole
     assert [gain.choice for gain in found.biases] == [Choice(1), Choice(2)]
     assert list(found.weights) == [(0, 0.5), (0, 1.0), (1, 0.5), (1, 1.0)]
-    assert sorted(gain.steps for gain in found.weights.values()) == [48, 48, 96, 96]
+    trained = sorted((gain.steps, gain.seeds) for gain in found.weights.values())
+    assert trained == [(48, 1), (48, 1), (96, 2), (96, 2)]
     assert found.baseline.steps == 96
     assert [gain.steps for gain in found.biases] == [96, 96]
     assert all(gain.low <= gain.mean <= gain.high for gain in found.weights.values())
