@@ -5,9 +5,10 @@ for 1/1.6 of their time and a quarter of the transient memory of full training i
 the same working memory the most biases, and the most whole layers, counted from the output. Each
 arm is tuned alike: every learning rate of the pair with seeds 0 and 1, then the best one with seeds
 2 to 4. Besides, random schemes spread over the memory range are trained, for what the profile
-predicts of them.
+predicts of them. Learning rates are chosen by the part that the profile measured on; what is told
+was measured on a third one.
 
-Accuracies are kept in runs/PAIR.json as they come; what is there is not run again.
+Both accuracies are kept in runs/PAIR.json as they come; what is there is not run again.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import pockengine as pe
 from experiments.beside import saved_bytes
-from experiments.contribution.pairs import PAIRS, Pair, load
+from experiments.contribution.pairs import PAIRS, Pair, Part, load
 from experiments.contribution.run import BATCH, CACHE, EPOCHS, HERE, settings
 from pockengine.compile import Prepared, prepare_captured
 from pockengine.contribution.begin import Begun, begin
@@ -48,9 +50,11 @@ from pockengine.scheme import Scheme
 from pockengine.targets import get_target
 
 TUNING, SEEDS = (0, 1), (0, 1, 2, 3, 4)
+TEST, HELD = 0, 1  # parts of a row
 TRANSIENT, SPEED = 0.25, 1.6  # of full training's
 MARGIN = 1.1  # for what was measured of the time
 ROUNDS = 3  # of a choice and its time
+SHARES = (1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)  # of memory between the head and everything
 DEPENDING = ("chosen", "biases", "last layers")  # on what the search found
 RANDOM, RANDOM_SEEDS, SPREAD = 20, (0, 1, 2), (0.05, 1.0)
 STEPS = 15
@@ -71,15 +75,16 @@ class Comparison:
     jobs: int | None
 
     def __post_init__(self) -> None:
-        self.model, task = load(self.pair)
+        self.model, task, held = load(self.pair)
         folder = CACHE / self.name
         folder.mkdir(parents=True, exist_ok=True)
         self.file = HERE / "runs" / f"{self.name}.json"
-        self.rows: dict[str, float] = (
+        self.rows: dict[str, list[float]] = (  # on the test part, on what is held
             json.loads(self.file.read_text()) if self.file.exists() else {}
         )
         self.studies: dict[float, Begun] = {
-            lr: begin(self.model, task, settings(lr), folder) for lr in self.pair.lrs
+            lr: begin(self.model, (task[0], _joined(task[1], held)), settings(lr), folder)
+            for lr in self.pair.lrs
         }
         self.begun = self.studies[self.pair.lr]
         inputs, targets = task[0]
@@ -128,11 +133,15 @@ class Comparison:
         costs = self.report.costs()
         whole_ms = costs.amount(_everything(self), step_ms_of(target))
         slower = 1.0  # than the model of time says: what is chosen, beside full training
+        shares = list(SHARES)
         for _ in range(ROUNDS):
-            found, plan = self._chosen(low, high, whole_ms / (SPEED * MARGIN * slower))
+            most_ms = whole_ms / (SPEED * MARGIN * slower)
+            found, plan = self._chosen(low, high, most_ms, shares)
             taken = self.speeds({"all": self.full, "chosen": self.candidate(found.choice)})
             assert found.step_ms is not None
             slower = whole_ms / found.step_ms / (taken["all"] / taken["chosen"])
+            told = f"{found.choice.biases} biases, {len(found.choice.weights)} weights"
+            print(f"{told}: {taken['all'] / taken['chosen']:.2f}x", flush=True)
         most = working_bytes(plan, target)
         print(f"chosen within {most / 2**20:.1f} MB: {found.choice}", flush=True)
         count = len(self.begun.layers)
@@ -151,15 +160,20 @@ class Comparison:
         told = f"{name} {digest(candidate.fractions)[:8]}" if name in DEPENDING else name
         return f"{told} | {lr:g} | {seed}"
 
-    def _chosen(self, low: int, high: int, most_ms: float) -> tuple[Found, Plan]:
-        """What the search finds within the time, and its plan; with less memory until it fits."""
-        for share in (1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05):
-            limit = int(low + share * (high - low))
+    def _chosen(
+        self, low: int, high: int, most_ms: float, shares: list[float]
+    ) -> tuple[Found, Plan]:
+        """What the search finds within the time, and its plan; with less memory until it fits.
+
+        Shares of memory that are too much are taken off the list.
+        """
+        while True:
+            limit = int(low + shares[0] * (high - low))
             found = self.report.best(memory_bytes=limit, step_ms=most_ms)
             plan = self.prepared(self.candidate(found.choice)).plan
-            if plan.arena_bytes <= TRANSIENT * self.torch_saved_bytes:
-                break
-        return found, plan
+            if plan.arena_bytes <= TRANSIENT * self.torch_saved_bytes or len(shares) == 1:
+                return found, plan
+            shares.pop(0)
 
     def _largest(self, choices: Sequence[Choice], limit: int) -> Choice:
         """The first that a plan finds room for."""
@@ -208,15 +222,16 @@ class Comparison:
                         waiting[job] = key
             for job in as_completed(waiting):
                 (outcome,) = job.result()
-                self.rows[waiting[job]] = outcome.curve[-1][1]
+                parts = np.split(outcome.correct, [self.pair.test])
+                self.rows[waiting[job]] = [round(float(part.mean()), 6) for part in parts]
                 self.file.parent.mkdir(exist_ok=True)
                 self.file.write_text(json.dumps(self.rows, indent=1) + "\n")
 
     def accuracies(
-        self, name: str, candidate: Candidate, lr: float, seeds: Sequence[int]
+        self, name: str, candidate: Candidate, lr: float, seeds: Sequence[int], part: int = HELD
     ) -> list[float]:
         """Of a scheme, by seed."""
-        return [self.rows[self.key(name, candidate, lr, seed)] for seed in seeds]
+        return [self.rows[self.key(name, candidate, lr, seed)][part] for seed in seeds]
 
     def tuned(self, arms: Mapping[str, Candidate]) -> dict[str, float]:
         """The best learning rate of each arm."""
@@ -224,7 +239,7 @@ class Comparison:
         return {
             name: max(
                 self.pair.lrs,
-                key=lambda lr, n=name, c=arm: fmean(self.accuracies(n, c, lr, TUNING)),
+                key=lambda lr, n=name, c=arm: fmean(self.accuracies(n, c, lr, TUNING, TEST)),
             )
             for name, arm in arms.items()
         }
@@ -242,6 +257,7 @@ class Comparison:
                 study.optimizer,
                 scheme=Scheme(dict(arm.fractions)),
                 channels=dict(arm.channels),
+                brief=False,
                 threads=1,
             )
             for name, arm in arms.items()
@@ -253,6 +269,14 @@ class Comparison:
                 trainer.engine.run("step", [*batch, np.array([0.0], np.float32)])
                 taken[name].append((perf_counter() - began) * 1e3)
         return {name: median(values[2:]) for name, values in taken.items()}
+
+
+def _joined(first: Part, then: Part) -> Part:
+    """Two parts as one."""
+    labels = torch.cat([first[1], then[1]])
+    if isinstance(first[0], Mapping):
+        return {name: torch.cat([x, then[0][name]]) for name, x in first[0].items()}, labels
+    return torch.cat([first[0], then[0]]), labels
 
 
 def _torch_saved_bytes(model: nn.Module, inputs: Any, targets: Tensor) -> int:

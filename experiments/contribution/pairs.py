@@ -23,6 +23,7 @@ from pockengine.tasks import (
     prepare_images,
     take,
 )
+from pockengine.tasks.task import balanced
 
 Part = tuple[Any, Tensor]
 
@@ -35,7 +36,8 @@ class Pair:
         model: "mobilenet_v2" or "mini_lm".
         task: of ``pockengine.tasks``.
         train: examples that candidates are trained on.
-        test: examples that they are measured on.
+        test: examples that they are measured on, and learning rates chosen by.
+        held: further ones, for schemes that were chosen so.
         lr: of a profile.
         lrs: that whole schemes are tuned over.
         size: pixels of a picture's side, or tokens of a text.
@@ -46,6 +48,7 @@ class Pair:
     task: str
     train: int
     test: int
+    held: int
     lr: float
     lrs: tuple[float, ...]
     size: int
@@ -55,59 +58,60 @@ class Pair:
 _PICTURES = partial(
     Pair,
     model="mobilenet_v2",
-    test=1000,
     lr=1e-3,
     lrs=(1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3),
     size=128,
 )
-_TEXTS = partial(
-    Pair, model="mini_lm", test=1000, lr=5e-3, lrs=(1.25e-3, 2.5e-3, 5e-3, 1e-2), size=32
-)
+_TEXTS = partial(Pair, model="mini_lm", lr=5e-3, lrs=(1.25e-3, 2.5e-3, 5e-3, 1e-2), size=32)
 PAIRS: Mapping[str, Pair] = MappingProxyType(
     {
         f"{each.model}-{each.task}": each
         for each in (
-            _PICTURES(task="fashion-mnist", train=2000, limit=1000),
-            _PICTURES(task="elpv", train=1600),
-            _TEXTS(task="sentiment-movie", train=1600),
-            _TEXTS(task="sentiment-tweets", train=1600),
+            _PICTURES(task="fashion-mnist", train=2000, test=1000, held=2000, limit=1000),
+            _PICTURES(task="elpv", train=1120, test=500, held=1000),
+            _TEXTS(task="sentiment-movie", train=1600, test=1000, held=2000),
+            _TEXTS(task="sentiment-tweets", train=1600, test=1000, held=1500),
         )
     }
 )
 
 
-def load(pair: Pair) -> tuple[nn.Module, tuple[Part, Part]]:
-    """The model in eval mode, and its task as ``profile`` takes it."""
+def load(pair: Pair) -> tuple[nn.Module, tuple[Part, Part], Part]:
+    """The model in eval mode, its task as ``profile`` takes it, and what is held out of both."""
     torch.manual_seed(0)  # of the head
     if pair.model == "mobilenet_v2":
-        task = _task(load_task(pair.task, size=pair.size, limit=pair.limit), pair)
+        task = load_task(pair.task, size=pair.size, limit=pair.limit)
         model: nn.Module = mobilenet_v2(classes=len(task.classes), pretrained=True)
         parts = [
             (
                 torch.from_numpy(prepare_images(images, IMAGENET, size=pair.size)),
                 torch.from_numpy(labels),
             )
-            for images, labels in _parts(task)
+            for images, labels in _parts(task, pair)
         ]
     else:
-        task = _task(load_task(pair.task), pair)
+        task = load_task(pair.task)
         model, vocabulary = mini_lm(len(task.classes), pretrained=True), bert_vocabulary()
         parts = [
             (_encoded(texts, vocabulary, pair.size), torch.from_numpy(labels))
-            for texts, labels in _parts(task)
+            for texts, labels in _parts(task, pair)
         ]
-    return model.eval(), (parts[0], parts[1])
+    return model.eval(), (parts[0], parts[1]), parts[2]
 
 
-def _task(task: Task, pair: Pair) -> Task:
-    """As many examples as are wanted; a test part that has too few takes some of the others."""
-    if len(task.test_labels) < pair.test:
-        task = _resplit(task, pair.test)
-    return take(task, train=pair.train, test=pair.test)
-
-
-def _parts(task: Task) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    return (task.train_inputs, task.train_labels), (task.test_inputs, task.test_labels)
+def _parts(task: Task, pair: Pair) -> tuple[tuple[Any, Any], ...]:
+    """Train, test and held; a test part that has too few examples takes some of the others."""
+    untrained = pair.test + pair.held
+    if len(task.test_labels) < untrained:
+        task = _resplit(task, untrained)
+    seen = take(task, train=pair.train, test=pair.test)
+    order = balanced(task.test_labels, np.random.default_rng(0))  # as take's, which is its start
+    held = order[pair.test : untrained]
+    return (
+        (seen.train_inputs, seen.train_labels),
+        (seen.test_inputs, seen.test_labels),
+        (task.test_inputs[held], task.test_labels[held]),
+    )
 
 
 def _encoded(texts: Any, vocabulary: Mapping[str, int], length: int) -> dict[str, Tensor]:

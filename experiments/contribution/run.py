@@ -41,7 +41,7 @@ def settings(lr: float) -> Settings:
 def profiled(name: str, *, fast: bool, jobs: int | None) -> None:
     """Profile a pair and write what came of it."""
     pair = PAIRS[name]
-    model, task = load(pair)
+    model, task, _ = load(pair)
     stem = f"{name}-fast" if fast else name
     timing = HERE / f"{stem}.seconds.json"
     before = json.loads(timing.read_text()) if timing.exists() else []

@@ -46,7 +46,7 @@ def _seconds(pool: Executor, folder: Path, candidates: list[Candidate], steps: i
 def measured(name: str, jobs: int) -> None:
     """Time the plain way of a pair's profile on a sample, and write how much longer it takes."""
     pair = PAIRS[name]
-    model, task = load(pair)
+    model, task, _ = load(pair)
     begun = begin(model, task, settings(pair.lr), CACHE / name)
     choices = [*bias_choices(begun.layers), *weight_choices(begun.layers, RATIOS, model)]
     sampled = choices[SAMPLED // 2 :: len(choices) // SAMPLED]

@@ -1,4 +1,4 @@
-"""From a part of a captured model to a trainer of it, for a trial: soon compiled, soon dropped."""
+"""From a part of a captured model to a trainer of it, without the names of the user's model."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def build(
     scheme: Scheme | None = None,
     channels: Mapping[str, Channels] | None = None,
     named: Iterable[str] = (),
+    brief: bool = True,
     threads: int | None = None,
 ) -> Trainer:
     """Compile a captured graph.
@@ -30,6 +31,7 @@ def build(
         scheme: which, resolved; none for a graph that is only to predict.
         channels: the part of each parameter that is updated in part.
         named: parameters that are asked for or set by name besides those that are updated.
+        brief: as ``prepare_captured``; False for what ``compile`` makes.
         threads: of the trainer.
     """
     read = {name_of(node) for node in placeholders(captured.graph)}
@@ -41,7 +43,7 @@ def build(
         scheme=chosen,
         channels=channels or {},
         optimizer=optimizer,
-        brief=True,
+        brief=brief,
     )
     dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
     names = {name: name for name in {*named, *chosen} if name in tensors}
