@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 from scipy.stats import t as student
 
 _LEVEL = 0.975
+_MANY = 10**6  # degrees of freedom, as of a variance that is known
 _FEW = 3  # pairs, below which a rank correlation says nothing
 
 
@@ -26,6 +27,11 @@ class Spread:
 
     variance: float
     freedom: int
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether some candidates had several seeds."""
+        return self.freedom < _MANY
 
     def half_width(self, seeds: int) -> float:
         """Half of the 95 % interval of a mean over so many seeds."""
@@ -44,7 +50,7 @@ def pooled(differences: Sequence[Sequence[float]], samples: int) -> Spread:
     """
     several = [values for values in differences if len(values) > 1]
     if not several:
-        return Spread(0.5 / samples, 10**6)  # two proportions, each of at most 1/4
+        return Spread(0.5 / samples, _MANY)  # two proportions, each of at most 1/4
     freedom = sum(len(values) - 1 for values in several)
     squares = sum(float(np.var(values) * len(values)) for values in several)
     return Spread(squares / freedom, freedom)

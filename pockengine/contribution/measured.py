@@ -18,7 +18,8 @@ class Gain:
     Args:
         choice: the candidate.
         mean: over seeds; paired, as both start from the same head and see the same batches.
-        low: lower end of the 95 % interval.
+        low: lower end of the 95 % interval; the mean where there is none, as no candidate had
+            several seeds.
         high: its upper end.
         accuracy: the candidate's own, mean over seeds.
         steps: how long each seed was trained; fewer than the longest where it was stopped early, 0

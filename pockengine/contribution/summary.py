@@ -142,7 +142,7 @@ def _gain(
     choice: Choice, outcomes: Mapping[int, Any], values: Sequence[float], spread: Spread
 ) -> Gain:
     mean = fmean(values)
-    half = spread.half_width(len(values))
+    half = spread.half_width(len(values)) if spread.is_measured else 0.0
     accuracies = [outcome.curve[-1][1] for outcome in outcomes.values()]
     return Gain(
         choice=choice,

@@ -73,8 +73,9 @@ def _subject(sensitivity: Sensitivity, kind: str, index: int | None) -> list[obj
 def _figures(gain: Gain, most: int) -> list[object]:
     estimate = "" if gain.estimate is None else gain.estimate
     early = int(gain.stopped_early(most))
-    figures = [gain.mean, gain.low, gain.high, gain.accuracy]
-    return [*figures, gain.steps, gain.seeds, early, estimate, gain.counted]
+    interval = [gain.low, gain.high] if has_interval(gain) else ["", ""]
+    figures = [gain.mean, *interval, gain.accuracy, gain.steps, gain.seeds]
+    return [*figures, early, estimate, gain.counted]
 
 
 def _row(sensitivity: Sensitivity, index: int, ratios: list[float]) -> list[str]:

@@ -34,8 +34,8 @@ def with_interval(gain: Gain) -> str:
 
 
 def has_interval(gain: Gain) -> bool:
-    """Whether there is an interval: of one seed there is none."""
-    return gain.seeds > 1 and isfinite(gain.low) and isfinite(gain.high)
+    """Whether there is an interval: where no candidate had several seeds there is none."""
+    return gain.seeds > 0 and isfinite(gain.low) and isfinite(gain.high) and gain.low < gain.high
 
 
 def is_clear(gain: Gain) -> bool:

@@ -8,8 +8,6 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch.fx import Graph, Node
 
 from pockengine.ir.forward import forward_values
@@ -26,6 +24,7 @@ from pockengine.ir.graph import (
 )
 from pockengine.ir.ops import Kind
 from pockengine.ir.types import Role
+from pockengine.passes.minimum_cut import FlowNetwork
 
 FREE = (Role.PARAM, Role.CONST, Role.STATE, Role.HYPER)
 FOREVER = 2**30  # a capacity that no cut pays
@@ -176,16 +175,17 @@ class _Network:
         needed = ancestors((*found.outputs, *(() if found.loss is None else (found.loss,))))
         self._made_ns = np.array([_made_ns(node, needed, costs) for node in self._nodes])
         place = {node: index for index, node in enumerate(self._nodes)}
-        self._source, self._sink = 2 * len(place), 2 * len(place) + 1
+        source, sink = 2 * len(place), 2 * len(place) + 1
         others: dict[tuple[int, int], int] = {}
         for node, index in place.items():
-            others[self._source, 2 * index] = _again(node, costs)
+            others[source, 2 * index] = _again(node, costs)
             for operand in node.all_input_nodes:
                 others[2 * place[operand] + 1, 2 * index] = FOREVER
         for node in read:
-            others[2 * place[node] + 1, self._sink] = FOREVER
+            others[2 * place[node] + 1, sink] = FOREVER
         values = [(2 * index, 2 * index + 1) for index in place.values()]
-        self._edges = np.array([*values, *others], dtype=np.int32)
+        tails, heads = np.array([*values, *others], np.intp).T
+        self._flows = FlowNetwork(tails, heads, sink + 1)
         self._others = np.array(list(others.values()), dtype=np.int32)
 
     def cut(self, ns_per_byte: float, early: float) -> set[Node]:
@@ -200,18 +200,8 @@ class _Network:
         sooner = _capacities(keep * (1 + early * (0.5 - rank)))
         keep = np.where(keep < FOREVER / 2, sooner, keep)
         keep[self._views] = FOREVER  # keep what they show instead
-        reachable = self._source_side(np.concatenate([keep.astype(np.int32), self._others]))
-        return {node for index, node in enumerate(self._nodes) if 2 * index not in reachable}
-
-    def _source_side(self, capacities: NDArray[np.int32]) -> set[int]:
-        size = self._sink + 1
-        rows, columns = self._edges.T
-        network = csr_array((capacities, (rows, columns)), shape=(size, size))
-        flow = maximum_flow(network, self._source, self._sink).flow
-        residual = (network - flow).tocsr()
-        residual.data[residual.data < 0] = 0
-        residual.eliminate_zeros()
-        return set(breadth_first_order(residual, self._source, return_predecessors=False).tolist())
+        kept = self._flows.source_side(np.concatenate([keep.astype(np.int32), self._others]))
+        return {node for index, node in enumerate(self._nodes) if not kept[2 * index]}
 
 
 def _kept_bytes(node: Node) -> int:

@@ -7,11 +7,10 @@ two against each other.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch.fx import Node
 
 from pockengine.ir.graph import kind_of, op_name, role_of, type_of
@@ -23,6 +22,7 @@ from pockengine.passes.choose_saved import (
     SavingCosts,
     highest_rank,
 )
+from pockengine.passes.minimum_cut import FlowNetwork
 
 Flags = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
@@ -42,7 +42,7 @@ class Again:
     ns: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Values:
     """The nodes of a graph as a cut sees them, one element each.
 
@@ -59,6 +59,12 @@ class Values:
     again_ns: Numbers
     work_ns: Numbers
     is_view: Flags
+
+    @cached_property
+    def is_free(self) -> Flags:
+        """What is kept at no cost: no cut asks for it."""
+        found: Flags = (self.nbytes == 0) & (self.made_ns == 0)
+        return found
 
 
 def values_of(nodes: list[Node], needed: set[Node], costs: SavingCosts) -> Values:
@@ -79,14 +85,15 @@ def values_of(nodes: list[Node], needed: set[Node], costs: SavingCosts) -> Value
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SavedCut:
     """One scheme's forward values, those that the backward pass reads, and what they are made from.
 
     Args:
         values: of the whole graph.
         scale: how much of each is left.
-        inside: the forward values, as places among them, in order.
+        inside: the forward values that are not free, as places among them, in order.
+        rank: where each lies among all forward values, from 0 to 1.
         source: for each operand of one of them, the operand, as a place in ``inside``.
         reader: and the reader likewise.
         read: those that the backward pass reads, likewise.
@@ -95,6 +102,7 @@ class SavedCut:
     values: Values
     scale: Numbers
     inside: Places
+    rank: Numbers
     source: Places
     reader: Places
     read: Places
@@ -107,11 +115,13 @@ class SavedCut:
             step_ns: what all of the step costs once.
         """
         cuts: dict[int, Flags] = {}
+        known: dict[int, float] = {}
 
         def spent(rank: int) -> float:
-            if rank not in cuts:
+            if rank not in known:
                 cuts[rank] = self._cut(*costs.price(rank))
-            return self._work_ns(cuts[rank])
+                known[rank] = self._work_ns(cuts[rank])
+            return known[rank]
 
         ranks = {
             highest_rank(spent, share * step_ns) if share else 0 for share in costs.recompute_shares
@@ -134,39 +144,32 @@ class SavedCut:
 
     def _cut(self, worth: float, early: float) -> Flags:
         """Which values to compute again where a kept byte is worth so many nanoseconds."""
+        fixed = np.full(len(self.source) + len(self.read), FOREVER)
+        capacities = np.concatenate([self._keep(worth, early), self._recompute, fixed])
+        kept = self._network.source_side(capacities.astype(np.int32))
+        found: Flags = ~kept[:-2:2]
+        return found
+
+    @cached_property
+    def _network(self) -> FlowNetwork:
+        """Value ``i`` is the edge from ``2 * i`` to ``2 * i + 1``."""
         count, places = len(self.inside), np.arange(len(self.inside))
         source, sink = 2 * count, 2 * count + 1
-        rows = (2 * places, np.full(count, source), 2 * self.source + 1, 2 * self.read + 1)
-        columns = (2 * places + 1, 2 * places, 2 * self.reader, np.full(len(self.read), sink))
-        fixed = np.full(len(self.source) + len(self.read), FOREVER)
-        capacities = csr_array(
-            (
-                np.concatenate([self._keep(worth, early), self._recompute(), fixed]).astype(
-                    np.int32
-                ),
-                (np.concatenate(rows), np.concatenate(columns)),
-            ),
-            shape=(sink + 1, sink + 1),
-        )
-        residual = (capacities - maximum_flow(capacities, source, sink).flow).tocsr()
-        residual.data[residual.data < 0] = 0
-        residual.eliminate_zeros()
-        reached = np.zeros(sink + 1, np.bool_)
-        reached[breadth_first_order(residual, source, return_predecessors=False)] = True
-        found: Flags = ~reached[: 2 * count : 2]
-        return found
+        tails = (2 * places, np.full(count, source), 2 * self.source + 1, 2 * self.read + 1)
+        heads = (2 * places + 1, 2 * places, 2 * self.reader, np.full(len(self.read), sink))
+        return FlowNetwork(np.concatenate(tails), np.concatenate(heads), sink + 1)
 
     def _keep(self, worth: float, early: float) -> Numbers:
         """Capacities of keeping; those of earlier values count for more."""
         values, at = self.values, self.inside
         ns = (values.nbytes[at] * worth + values.made_ns[at]) * self.scale[at]
-        rank = np.arange(len(at)) / max(len(at), 1)
         paid = np.clip(ns, 1, FOREVER / 2)
-        paid = np.where(paid < FOREVER / 2, paid * (1 + early * (0.5 - rank)), paid)
-        free = (values.nbytes[at] == 0) & (values.made_ns[at] == 0)
-        result: Numbers = np.where(values.is_view[at], FOREVER, np.where(free, 0, paid))
-        return np.minimum(result, FOREVER)
+        paid = np.where(paid < FOREVER / 2, paid * (1 + early * (0.5 - self.rank)), paid)
+        result: Numbers = np.minimum(np.where(values.is_view[at], FOREVER, paid), FOREVER)
+        return result
 
+    @cached_property
     def _recompute(self) -> Numbers:
+        """Capacities of computing again."""
         ns = self.values.again_ns[self.inside]
         return np.where(ns < FOREVER / 2, np.maximum(ns * self.scale[self.inside], 1), ns)

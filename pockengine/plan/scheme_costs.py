@@ -324,6 +324,9 @@ class SchemeCosts:
 
     def _cut(self, inside: Flags, read: Places, scale: Numbers) -> SavedCut:
         """The forward values of a scheme, laid out for the minimum cut."""
+        order = np.cumsum(inside) - 1.0
+        rank = order / max(order[-1] + 1, 1)
+        inside = inside & ~self._values.is_free
         places = np.flatnonzero(inside)
         number = np.cumsum(inside) - 1
         edge = inside[self._source] & inside[self._reader]
@@ -331,9 +334,10 @@ class SchemeCosts:
             values=self._values,
             scale=scale,
             inside=places,
+            rank=rank[places],
             source=number[self._source[edge]],
             reader=number[self._reader[edge]],
-            read=number[read],
+            read=number[read[inside[read]]],
         )
 
     def _const_bytes(self, chosen: Selection) -> int:

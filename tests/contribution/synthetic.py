@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod, sqrt
 
 import numpy as np
@@ -99,6 +100,11 @@ def sensitivity(
         },
         rank_correlation=None if found is None else float(found),
     )
+
+
+def alone(gain: Gain) -> Gain:
+    """A gain of one seed where no candidate had another."""
+    return replace(gain, seeds=1, low=gain.mean, high=gain.mean)
 
 
 def costs(layers: Sequence[Layer], *, ratios: Sequence[float] = RATIOS) -> list[LayerCost]:

@@ -11,7 +11,13 @@ import pytest
 from pockengine.contribution.choice import RATIOS
 from pockengine.contribution.measured import Sensitivity
 from pockengine.contribution.table import table, to_csv
-from tests.contribution.synthetic import bert_layers, mobilenet_layers, plain_layers, sensitivity
+from tests.contribution.synthetic import (
+    alone,
+    bert_layers,
+    mobilenet_layers,
+    plain_layers,
+    sensitivity,
+)
 
 
 def line_of(text: str, name: str) -> str:
@@ -64,11 +70,13 @@ def test_long_names_lose_their_middle() -> None:
 
 
 def test_one_seed_has_no_interval() -> None:
-    """A single run says nothing of its spread."""
+    """A single run says nothing of its spread, and no ends of one are told."""
     found = sensitivity(plain_layers(1))
-    weights = {key: replace(gain, seeds=1) for key, gain in found.weights.items()}
-    line = line_of(table(replace(found, weights=weights)), "layer0")
-    assert line.count("[") == 1  # that of the biases
+    weights = {key: alone(gain) for key, gain in found.weights.items()}
+    single = replace(found, weights=weights)
+    assert line_of(table(single), "layer0").count("[") == 1  # that of the biases
+    rows = list(csv.DictReader(to_csv(single).splitlines()))
+    assert {row["kind"] for row in rows if row["gain_low95_fraction"]} == {"biases"}
 
 
 @pytest.mark.parametrize("count", [0, 1])

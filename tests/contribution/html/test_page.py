@@ -20,7 +20,13 @@ from pockengine.contribution.wording import bytes_text, points, with_interval
 from pockengine.errors import InputError
 from tests.browser import Browser, find_browser
 from tests.contribution import synthetic
-from tests.contribution.synthetic import bert_layers, mobilenet_layers, plain_layers, sensitivity
+from tests.contribution.synthetic import (
+    alone,
+    bert_layers,
+    mobilenet_layers,
+    plain_layers,
+    sensitivity,
+)
 
 BROWSER = find_browser()
 COMMAND = 'pockengine compile model.py --scheme "<mine> & yours.json" --target raspberry-pi-4'
@@ -136,8 +142,8 @@ def test_a_model_that_is_a_head() -> None:
 def test_one_seed_has_no_interval() -> None:
     """Of a single run, no line is drawn and nothing is called clear."""
     found = sensitivity(plain_layers(3))
-    weights = {key: replace(gain, seeds=1) for key, gain in found.weights.items()}
-    biases = tuple(replace(gain, seeds=1) for gain in found.biases)
+    weights = {key: alone(gain) for key, gain in found.weights.items()}
+    biases = tuple(alone(gain) for gain in found.biases)
     text = page(replace(found, weights=weights, biases=biases))
     assert 'class="whisker"' in page(found)
     assert 'class="whisker"' not in text
