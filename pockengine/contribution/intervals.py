@@ -56,6 +56,15 @@ def pooled(differences: Sequence[Sequence[float]], samples: int) -> Spread:
     return Spread(squares / freedom, freedom)
 
 
+def spread_over(differences: Sequence[float]) -> Spread:
+    """An upper bound for candidates of one seed each: how far they lie from each other.
+
+    Args:
+        differences: of several candidates.
+    """
+    return Spread(float(np.var(differences, ddof=1)), len(differences) - 1)
+
+
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
     """Differences of the seeds that both have."""
     return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeAlias
 
 from pockengine.contribution.begin import Begun
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.expected import continued, shrunk, walked
-from pockengine.contribution.intervals import Spread, paired, pooled, rank_correlation
+from pockengine.contribution.intervals import Spread, paired, pooled, rank_correlation, spread_over
 from pockengine.contribution.measured import Gain, Sensitivity
 from pockengine.contribution.pool import Outcomes
 from pockengine.contribution.trial import Outcome
+
+_Kind: TypeAlias = tuple[bool, int]
+"""Whether a weight was trained beside the biases, and for how many steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +49,9 @@ def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> 
         **{c: (found, measured.biases[base[c]]) for c, found in measured.weights.items()},
     }
     differences = {choice: differences_of(*pair) for choice, pair in compared.items()}
-    spreads = _spreads(begun, compared)
+    spreads = _spreads(begun, compared, differences)
     gains = {
-        choice: _gain(choice, compared[choice][0], values, spreads[_steps(compared[choice][0])])
+        choice: _gain(choice, compared[choice][0], values, spreads[_kind(choice, compared)])
         for choice, values in differences.items()
     }
     for choice, expected in _expected(gains, compared, spreads).items():
@@ -104,29 +107,40 @@ def _steps(outcomes: Mapping[int, Any]) -> int:
     return steps
 
 
-def _spreads(begun: Begun, compared: Mapping[Choice, Any]) -> dict[int, Spread]:
-    """By steps: how far one seed lies from the mean, over all that were measured there."""
+def _kind(choice: Choice, compared: Mapping[Choice, Any]) -> _Kind:
+    return bool(choice.weights), _steps(compared[choice][0])
+
+
+def _spreads(
+    begun: Begun, compared: Mapping[Choice, Any], differences: Mapping[Choice, Sequence[float]]
+) -> dict[_Kind, Spread]:
+    """How far one seed lies from the mean, over all of a kind."""
     samples = begun.study.rows["test"]
-    ends = {_steps(ours) for ours, _ in compared.values()}
-    groups = {
-        steps: [differences_of(*pair, stop=steps) for pair in compared.values()] for steps in ends
+    groups: dict[_Kind, list[Sequence[float]]] = {}
+    for choice, values in differences.items():
+        groups.setdefault(_kind(choice, compared), []).append(values)
+    several = any(len(values) > 1 for values in differences.values())
+    return {
+        kind: spread_over([value for (value,) in group])
+        if several and len(group) > 1 and all(len(values) == 1 for values in group)
+        else pooled(group, samples)
+        for kind, group in groups.items()
     }
-    return {steps: pooled(group, samples) for steps, group in groups.items()}
 
 
 def _expected(
     gains: Mapping[Choice, Gain],
     compared: Mapping[Choice, tuple[Mapping[int, Outcome], Mapping[int, Outcome]]],
-    spreads: Mapping[int, Spread],
+    spreads: Mapping[_Kind, Spread],
 ) -> dict[Choice, float]:
     """What to count on of each gain, at the end of a whole run."""
-    kinds: dict[tuple[bool, int], list[Choice]] = {}
-    for choice, gain in gains.items():
-        kinds.setdefault((bool(choice.weights), gain.steps), []).append(choice)
+    kinds: dict[_Kind, list[Choice]] = {}
+    for choice in gains:
+        kinds.setdefault(_kind(choice, compared), []).append(choice)
     most = max(steps for _, steps in kinds)
     found: dict[Choice, float] = {}
     for (is_weight, steps), choices in kinds.items():
-        noise = spreads[steps].variance / gains[choices[0]].seeds
+        noise = spreads[is_weight, steps].variance / gains[choices[0]].seeds
         means = [gains[choice].mean for choice in choices]
         whole = kinds.get((is_weight, most), [])
         if steps < most and len(whole) > 1:

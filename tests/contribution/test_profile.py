@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import pockengine as pe
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.fronts import Front, choose_cuts
-from pockengine.contribution.intervals import pooled
+from pockengine.contribution.intervals import pooled, spread_over
 from pockengine.contribution.measured import Sensitivity
 from pockengine.contribution.report import Report
 from pockengine.contribution.store import Store
@@ -299,12 +299,13 @@ def test_cuts_fit_their_limit() -> None:
 
 
 def test_intervals_are_pooled() -> None:
-    """The spread is that of all candidates together, and of one seed that of the samples."""
+    """The spread is that of all candidates together; of one seed each, at most how these differ."""
     spread = pooled([[0.0, 0.2], [0.1, 0.1]], samples=50)
     assert spread.variance == pytest.approx(0.01)
     assert spread.freedom == 2
     assert spread.half_width(2) == pytest.approx(4.302653 * (0.01 / 2) ** 0.5)
     assert pooled([[0.1], [0.2]], samples=50).half_width(1) == pytest.approx(1.96 * 0.1, rel=1e-3)
+    assert spread_over([0.1, 0.3]).half_width(1) == pytest.approx(12.7062 * 0.02**0.5)
 
 
 def test_tokens_count_alone() -> None:
