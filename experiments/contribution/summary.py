@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from itertools import combinations
 from statistics import fmean
@@ -75,11 +76,28 @@ def _predictions(found: dict[str, dict[str, Any]]) -> str:
     return tabulate(rows, heads, tablefmt="github")
 
 
+def _roles(name: str) -> str:
+    """Of a full profile: by role, how many candidates lasted to the end, and what they gained."""
+    with (HERE / f"{name}.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == "weight"]
+    lines = []
+    for role in dict.fromkeys(row["role"] for row in rows):
+        own = [row for row in rows if row["role"] == role]
+        whole = [row for row in own if row["stopped_early"] == "0"]
+        gains = [100 * float(row["gain_fraction"]) for row in whole]
+        kept = f"{100 * len(whole) / len(own):.0f} %"
+        lines.append([role, len(own), kept, f"{fmean(gains):+.1f}" if gains else "-"])
+    heads = [f"{name}: role", "candidates", "trained to the end", "mean gain of these"]
+    return tabulate(lines, heads, tablefmt="github", disable_numparse=True)
+
+
 def main() -> None:
-    """Write table.md from all pairs that were compared."""
+    """Write table.md from all pairs that were compared, and their full profiles."""
     files = sorted((HERE / "compared").glob("*.json"))
     found = {file.stem: json.loads(file.read_text()) for file in files}
-    (HERE / "table.md").write_text(f"{_arms(found)}\n\n{_predictions(found)}\n")
+    full = [name for name in found if (HERE / f"{name}.csv").exists()]
+    parts = [_arms(found), _predictions(found), *map(_roles, full)]
+    (HERE / "table.md").write_text("\n\n".join(parts) + "\n")
     print((HERE / "table.md").read_text())
 
 
