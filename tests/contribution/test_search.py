@@ -16,7 +16,7 @@ from pockengine.contribution.analytic_costs import analytic_costs
 from pockengine.contribution.choice import RATIOS, Choice
 from pockengine.contribution.costs import Bias, CostTable, Part, Piece, Place, Shared
 from pockengine.contribution.measured import Sensitivity
-from pockengine.contribution.search import Limits, best, front
+from pockengine.contribution.search import Axis, Limits, best, front
 from pockengine.errors import InputError
 from pockengine.plan.amounts import COUNT, energy_joules_of, step_ms_of
 from pockengine.targets import Target, get_target
@@ -145,18 +145,29 @@ def test_finds_what_trying_all_finds(
     assert found.step_ms == pytest.approx(table.amount(found.choice, rates[0]))
 
 
+@pytest.mark.parametrize("axis", ["memory", "time", "energy"])
 @settings(max_examples=10, deadline=None)
-@given(instances())
-def test_front_is_that_of_trying_all(instance: tuple[Sensitivity, CostTable]) -> None:
+@given(instance=instances())
+def test_front_is_that_of_trying_all(axis: Axis, instance: tuple[Sensitivity, CostTable]) -> None:
     """Every choice that no other one dominates, and nothing else."""
     gains, table = instance
-    tried = [(table.memory_bytes(x), gains.predicted(x)) for x in choices(gains)]
-    expected: list[tuple[int, float]] = []
-    for nbytes, gain in sorted(tried, key=lambda pair: (pair[0], -pair[1])):
-        if not expected or gain > expected[-1][1] + 1e-9:
-            expected.append((nbytes, gain))
-    found = [(x.memory_bytes, x.gain) for x in front(gains, table, most=1000)]
-    assert found == [(nbytes, pytest.approx(gain)) for nbytes, gain in expected]
+
+    def cost(choice: Choice) -> float:
+        if axis == "memory":
+            return table.memory_bytes(choice)
+        return table.amount(choice, {"time": step_ms_of, "energy": energy_joules_of}[axis](PI))
+
+    tried = [(cost(x), gains.predicted(x)) for x in choices(gains)]
+    expected: list[tuple[float, float]] = []
+    for amount, gain in sorted(tried, key=lambda pair: (pair[0], -pair[1])):
+        if expected and gain <= expected[-1][1] + 1e-9:
+            continue
+        if expected and amount == pytest.approx(expected[-1][0]):  # but for rounding
+            expected.pop()
+        expected.append((amount, gain))
+    points = front(gains, table, axis=axis, target=PI, most=1000)
+    found = [(cost(point.choice), point.gain) for point in points]
+    assert found == [(pytest.approx(amount), pytest.approx(gain)) for amount, gain in expected]
 
 
 def test_front_of_a_few_points_is_exact() -> None:
