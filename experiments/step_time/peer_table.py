@@ -1,4 +1,4 @@
-"""The peers and the sparse schemes as Markdown."""
+"""The peers, several threads and the sparse schemes as Markdown."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from experiments.step_time.settings import (
     SPARSE,
     SPARSE_FLOP_GOAL,
     SPARSE_TIME_GOAL,
+    THREADS_GOAL,
 )
 
 Row = Mapping[str, Any]
@@ -100,6 +101,21 @@ def _notes(rows: Sequence[Row]) -> str:
     if versions:
         lines.insert(0, f"- {', '.join(versions.values())}.")
     return "\n".join(lines)
+
+
+def threads_table(rows: Sequence[Row]) -> str:
+    """What a second thread gains, beside what a second core does."""
+    found = []
+    for row in rows:
+        gain = row["one_ms"] / row["several_ms"]
+        cores = row["several_flops_per_s"] / row["one_flops_per_s"]
+        share = gain / cores
+        met = "yes" if share >= THREADS_GOAL else "no"
+        times = (f"{row['one_ms']:.1f}", f"{row['several_ms']:.1f}")
+        ratios = (f"{gain:.2f}x", f"{cores:.2f}x", f"{share:.2f} ({THREADS_GOAL})")
+        found.append((row["case"], row["threads"], *times, *ratios, met))
+    heads = ("case", "threads", "on one ms", "ms", "gain", "of the FMA peak", "ratio (goal)", "met")
+    return tabulate(found, heads, tablefmt="github")
 
 
 def sparse_table(rows: Sequence[Row]) -> str:

@@ -6,8 +6,9 @@
     python -m experiments.step_time.run --part sparse --case resnet18-b8 --again
     python -m experiments.step_time.run --case mobilenet_v2-b1  one beside PyTorch, printed only
 
-Each measurement has a process of its own (measure.py, sparse.py, peers). Nothing else should run
-meanwhile; the load that was found is written down. Peers and sparse schemes are written after each
+Each measurement has a process of its own (measure.py, threads.py, sparse.py, peers). Nothing else
+should run
+meanwhile; the load that was found is written down. All but speed and start are written after each
 workload, and a run goes on where the last one stopped.
 """
 
@@ -29,12 +30,12 @@ from typing import Any
 from tabulate import tabulate
 
 from experiments.step_time.against import PEERS, Turns, against
-from experiments.step_time.peer_table import peers_table, sparse_table
-from experiments.step_time.settings import CASES, SPARSE, START_CASE, START_GOALS_S
+from experiments.step_time.peer_table import peers_table, sparse_table, threads_table
+from experiments.step_time.settings import CASES, LARGE, SPARSE, START_CASE, START_GOALS_S
 
 HERE = Path(__file__).parent
 RESULT = HERE / "result.json"
-PARTS = ("speed", "start", "peers", "sparse")
+PARTS = ("speed", "start", "peers", "threads", "sparse")
 THREADS = (1, 2)
 
 Result = dict[str, Any]
@@ -95,6 +96,15 @@ def sparse_schemes(result: Result, options: argparse.Namespace) -> None:
     for case in _cases(options, SPARSE):
         if options.again or case not in kept:
             kept[case] = {**measured(case, "sparse", "--runs", str(options.runs)), "date": today()}
+            write(result)
+
+
+def on_threads(result: Result, options: argparse.Namespace) -> None:
+    """Every large case on one thread and on two."""
+    kept = result.setdefault("threads", {})
+    for case in _cases(options, LARGE):
+        if options.again or case not in kept:
+            kept[case] = {**measured(case, "threads", "--runs", str(options.runs)), "date": today()}
             write(result)
 
 
@@ -160,6 +170,8 @@ def table(result: dict[str, Any]) -> str:
     parts = [told, first, second]
     if result.get("peers"):
         parts.append(peers_table(_in_order(result["peers"])))
+    if result.get("threads"):
+        parts.append(threads_table(_in_order(result["threads"])))
     if result.get("sparse"):
         parts.append(sparse_table(_in_order(result["sparse"])))
     return "\n\n".join(parts) + "\n"
@@ -184,7 +196,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--threads", nargs="+", type=int, default=list(THREADS), help="of peers")
     parser.add_argument("--turns", type=int, default=6, help="of three steps, with the peers")
-    parser.add_argument("--runs", type=int, default=20, help="of sparse schemes")
+    parser.add_argument("--runs", type=int, default=20, help="of threads and sparse schemes")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # peers end with the run
     if options.case and options.part in (None, "speed", "start"):
@@ -199,6 +211,8 @@ def main() -> None:
         result["start"] = starts()
     if "peers" in parts:
         beside_peers(result, options)
+    if "threads" in parts:
+        on_threads(result, options)
     if "sparse" in parts:
         sparse_schemes(result, options)
     write(result)

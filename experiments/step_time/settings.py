@@ -117,6 +117,10 @@ START_GOALS_S = {"cold": 30.0, "warm": 6.0}
 FMA_GOAL = 0.85
 """Share of the arithmetic peak that counts as any goal of speed."""
 
+LARGE = ("mobilenet_v2-b8", "resnet18-b8", "mini_lm-b8", "llama-b1")
+THREADS_GOAL = 0.85
+"""Gain of a second thread over that of a second core in the multiply-add loop; on these cases."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sparse:
