@@ -7,9 +7,8 @@
     python -m experiments.step_time.run --case mobilenet_v2-b1  one beside PyTorch, printed only
 
 Each measurement has a process of its own (measure.py, threads.py, sparse.py, peers). Nothing else
-should run
-meanwhile; the load that was found is written down. All but speed and start are written after each
-workload, and a run goes on where the last one stopped.
+should run meanwhile; the load that was found is written down. All but speed and start are written
+after each workload, and a run goes on where the last one stopped.
 """
 
 from __future__ import annotations

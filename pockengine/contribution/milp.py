@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
+from pockengine.contribution.aside import solver_output_aside
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.costs import CostTable, worth
 
@@ -33,7 +34,8 @@ Numbers = NDArray[np.float64]
 _Row = dict[int, float]
 
 _LARGEST = 1000.0  # of the numbers in the program: the solver's tolerance is a millionth
-_EXACT = 1e-9  # the gap at which a solution counts as optimal
+_EXACT = 1e-9  # the gap at which a solution counts as optimal, and a limit as kept
+_TOLERATED = 1e-5  # of a limit: the solver may exceed it by a little for each variable
 _FREE = np.inf
 
 
@@ -186,7 +188,7 @@ class Program:
         objective = np.zeros(self._width)
         objective[: self.table.layers + 1] = self.bias_gains
         objective[list(self._x.values())] = [self.part_gains[part] for part in self._parts]
-        return self._solve(-objective, memory_bytes, self._limited(limits), seconds)
+        return self._solve(-objective, memory_bytes, limits, seconds)
 
     def least(
         self,
@@ -205,8 +207,8 @@ class Program:
             aim = self._amounts[wanted]
             aim = _scaled(aim, 1 / max((abs(x) for x in aim.values()), default=1.0))
         objective[list(aim)] = list(aim.values())
-        rows = [*self._limited(limits), (gains, gain, _FREE)]
-        found = self._solve(objective, memory_bytes, rows, seconds, always=wanted == "memory")
+        row = (gains, gain, _FREE)
+        found = self._solve(objective, memory_bytes, limits, seconds, row=row, wanted=wanted)
         return None if found is None else found.choice
 
     def _limited(self, limits: Mapping[str, float]) -> list[tuple[_Row, float, float]]:
@@ -221,32 +223,53 @@ class Program:
         self,
         objective: Numbers,
         memory_bytes: float | None,
-        rows: list[tuple[_Row, float, float]],
+        limits: Mapping[str, float],
         seconds: float,
         *,
-        always: bool = False,
+        row: tuple[_Row, float, float] | None = None,
+        wanted: str = "",
     ) -> Solution | None:
-        """Solves with the points known so far, and again with those that the solution violates."""
+        """Solves with what is known so far, and again with what the solution violates.
+
+        Args:
+            objective: by variable, what is to be least.
+            memory_bytes: the limit on memory; None for none.
+            limits: on amounts.
+            seconds: of each time.
+            row: one more.
+            wanted: what is to be least where that is ``"memory"``.
+        """
+        always, aimed = wanted == "memory", dict(limits)
+        more = [] if row is None else [row]
         upper = np.ones(self._width)
         upper[self._memory] = _FREE if memory_bytes is None else memory_bytes / self._unit
         while True:
             points = self._points if always or memory_bytes is not None else []
-
-            every = [*self._rows, *rows, *map(self._point_row, points)]
-            found = milp(
-                objective,
-                integrality=np.arange(self._width) < self._decided,
-                bounds=Bounds(0, upper),
-                constraints=_constraint(every, self._width),
-                options={"mip_rel_gap": _EXACT, "time_limit": seconds},
-            )
+            rows = [*self._limited(aimed), *more, *map(self._point_row, points)]
+            every = [*self._rows, *rows]
+            with solver_output_aside():
+                found = milp(
+                    objective,
+                    integrality=np.arange(self._width) < self._decided,
+                    bounds=Bounds(0, upper),
+                    constraints=_constraint(every, self._width),
+                    options={"mip_rel_gap": _EXACT, "time_limit": seconds},
+                )
             if found.x is None:
                 return None
             choice = self._choice(found.x)
             solution = Solution(choice=choice, bound=-float(found.mip_dual_bound))
             limit = found.x[self._memory] * self._unit if always else memory_bytes
-            if limit is None or not self._violated(choice, limit):
+            over = self._over(choice, limits)
+            for name, excess in over.items():  # which the solver tolerated
+                aimed[name] -= max(excess, _TOLERATED * abs(limits[name]))
+            if not over and (limit is None or not self._violated(choice, limit)):
                 return solution
+
+    def _over(self, choice: Choice, limits: Mapping[str, float]) -> dict[str, float]:
+        """By how much a choice exceeds limits on amounts."""
+        excess = {n: self.table.amount(choice, self.rates[n]) - most for n, most in limits.items()}
+        return {name: x for name, x in excess.items() if x > _EXACT * abs(limits[name])}
 
     def _violated(self, choice: Choice, limit: float) -> bool:
         """Whether a choice needs more; where it does, its worst points are remembered."""
