@@ -141,15 +141,32 @@ def _expected(
     found: dict[Choice, float] = {}
     for (is_weight, steps), choices in kinds.items():
         noise = spreads[is_weight, steps].variance / gains[choices[0]].seeds
-        means = [gains[choice].mean for choice in choices]
         whole = kinds.get((is_weight, most), [])
+        lucky = luck([compared[choice] for choice in whole])
+        means = [gains[choice].mean - lucky * (steps == most) for choice in choices]
         if steps < most and len(whole) > 1:
             sooner = [fmean(differences_of(*compared[choice], stop=steps)) for choice in whole]
-            later = [gains[choice].mean for choice in whole]
+            later = [gains[choice].mean - lucky for choice in whole]
             found |= zip(choices, continued(means, sooner, later), strict=True)
         else:
             found |= zip(choices, (shrunk if is_weight else walked)(means, noise), strict=True)
     return found
+
+
+def luck(
+    compared: Sequence[tuple[Mapping[int, Outcome], Mapping[int, Outcome]]],
+) -> float:
+    """How much better candidates look by the seeds that they were chosen by, than by all others.
+
+    Those were measured before the end of the run.
+    """
+    new = [
+        ({seed: outcome for seed, outcome in ours.items() if len(outcome.curve) == 1}, theirs)
+        for ours, theirs in compared
+    ]
+    fresh = [value for pair in new if pair[0] for value in differences_of(*pair)]
+    values = [value for pair in compared for value in differences_of(*pair)]
+    return fmean(values) - fmean(fresh) if 0 < len(fresh) < len(values) else 0.0
 
 
 def _gain(
