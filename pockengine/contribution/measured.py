@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.layers import Layer
+from pockengine.contribution.saturation import ADDITIVE, Saturation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ class Sensitivity:
         settings: how it was measured, for the report.
         rank_correlation: Spearman's, of the estimates with the measured gains of the weights; None
             where one of the two is missing.
+        saturation: what the gains of several weights come to.
     """
 
     layers: tuple[Layer, ...]
@@ -73,15 +75,19 @@ class Sensitivity:
     weights: Mapping[tuple[int, float], Gain]
     settings: Mapping[str, Any]
     rank_correlation: float | None = None
+    saturation: Saturation = ADDITIVE
 
     def bias_gain(self, count: int) -> float:
         """Gain of the biases of the last ``count`` layers, as far as it is to be counted on."""
         return self.biases[count - 1].counted if count else 0.0
 
     def predicted(self, choice: Choice) -> float:
-        """The sum of a choice's gains, as if they did not act on each other."""
-        parts = (self.weights[part].counted for part in choice.weights.items())
-        return self.bias_gain(choice.biases) + sum(parts)
+        """What is to be expected of a choice, from the gains of its parts."""
+        return self.bias_gain(choice.biases) + self.saturation.gain(self.added(choice))
+
+    def added(self, choice: Choice) -> float:
+        """The sum of the gains of a choice's weights."""
+        return sum(self.weights[part].counted for part in choice.weights.items())
 
     def to_json(self) -> str:
         """All of it as a JSON document."""
@@ -95,6 +101,7 @@ class Sensitivity:
             "weights": [_plain(gain) for gain in self.weights.values()],
             "settings": dict(self.settings),
             "rank_correlation": self.rank_correlation,
+            "tangents": list(self.saturation.tangents),
         }
         return json.dumps(document, indent=1) + "\n"
 
@@ -111,6 +118,7 @@ class Sensitivity:
             weights={next(iter(gain.choice.weights.items())): gain for gain in weights},
             settings=document["settings"],
             rank_correlation=document["rank_correlation"],
+            saturation=Saturation(tuple((a, b) for a, b in document["tangents"])),
         )
 
 

@@ -10,6 +10,7 @@ Variables, 0 or 1, of which b, y and x decide all others:
     a[l]  the biases of layer l are updated;
     g[j]  a part needs shared value j;
     h[j]  and no place has it live already;
+    t     what the weights gain together;
     M     the memory, in units of which places take up to a thousand.
 
 Live bytes are linear in y, z and h. Of the points of the schedule only those enter that a solution
@@ -29,6 +30,7 @@ from scipy.sparse import csr_array
 from pockengine.contribution.aside import solver_output_aside
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.costs import CostTable, worth
+from pockengine.contribution.saturation import ADDITIVE, Saturation
 
 Numbers = NDArray[np.float64]
 _Row = dict[int, float]
@@ -56,12 +58,14 @@ class Program:
         bias_gains: of the biases of the last 0, 1, 2, ... layers.
         part_gains: by index of the part; a part that is not among them is never chosen.
         rates: by name of a limit, what one of each amount takes.
+        saturation: what the gains of several parts come to.
     """
 
     table: CostTable
     bias_gains: Sequence[float]
     part_gains: Mapping[int, float]
     rates: Mapping[str, Numbers]
+    saturation: Saturation = ADDITIVE
     _rows: list[tuple[_Row, float, float]] = field(init=False, default_factory=list)
     _points: list[int] = field(init=False, default_factory=list)
 
@@ -88,10 +92,10 @@ class Program:
         start += len(self._y)
         self._x = {part: start + rank for rank, part in enumerate(self._parts)}
         self._decided = start + len(self._x)
-        kinds = (self.table.layers, self.table.layers, len(self._shared), len(self._shared), 1)
+        kinds = (self.table.layers, self.table.layers, len(self._shared), len(self._shared), 1, 1)
         ends = np.cumsum([self._decided, *kinds]).tolist()
-        self._r, self._a, self._g, self._h, _ = map(range, ends, ends[1:])
-        self._memory, self._width = ends[-2], ends[-1]
+        self._r, self._a, self._g, self._h, _, _ = map(range, ends, ends[1:])
+        self._together, self._memory, self._width = ends[-3:]
 
     def _ends_with(self, part: int) -> int:
         """The place that the backward pass ends at if this part is the first that is updated."""
@@ -123,6 +127,9 @@ class Program:
                 row = by_layer.setdefault(table.parts[part].layer, {needed: -1.0})
                 self._further(row, part, 1.0)
             rows.extend((row, -_FREE, 0) for row in by_layer.values())
+        for slope, start in self.saturation.tangents:
+            added = {self._x[part]: -slope * self.part_gains[part] for part in self._parts}
+            rows.append(({self._together: 1.0, **added}, -_FREE, start))
 
     def _link_layers(self) -> None:
         """What is reached, and whose biases are updated, from layer to layer."""
@@ -187,7 +194,7 @@ class Program:
         """
         objective = np.zeros(self._width)
         objective[: self.table.layers + 1] = self.bias_gains
-        objective[list(self._x.values())] = [self.part_gains[part] for part in self._parts]
+        objective[self._together] = 1.0
         return self._solve(-objective, memory_bytes, limits, seconds)
 
     def least(
@@ -199,8 +206,7 @@ class Program:
         seconds: float,
     ) -> Choice | None:
         """The choice of least memory (``"memory"``) or amount of at least a gain."""
-        gains: _Row = dict(enumerate(self.bias_gains))
-        gains |= {self._x[part]: self.part_gains[part] for part in self._parts}
+        gains: _Row = {**dict(enumerate(self.bias_gains)), self._together: 1.0}
         objective = np.zeros(self._width)
         aim = {self._memory: 1.0}
         if wanted != "memory":
@@ -242,6 +248,7 @@ class Program:
         always, aimed = wanted == "memory", dict(limits)
         more = [] if row is None else [row]
         upper = np.ones(self._width)
+        upper[self._together] = _FREE
         upper[self._memory] = _FREE if memory_bytes is None else memory_bytes / self._unit
         while True:
             points = self._points if always or memory_bytes is not None else []

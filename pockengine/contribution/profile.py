@@ -181,7 +181,10 @@ class _Profile:
             ranked = sorted(alive, key=lambda choice: gains[choice], reverse=True)
             alive = ranked[: ceil(keep * len(ranked))]
         ordered = {choice: weights[choice] for choice in self._weights}
-        return Measured(biases=biases, weights=ordered, estimates=estimates)
+        largest = dict(part for choice in self._weights for part in choice.weights.items())
+        whole = Choice(len(self._layers), largest)  # of each weight the largest part
+        together = self._run([whole], self._whole)
+        return Measured(biases=biases, weights=ordered, estimates=estimates, together=together)
 
     def ends(self) -> Outcomes:
         """Train the head alone, then all biases too, then everything."""

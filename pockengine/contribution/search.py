@@ -164,6 +164,7 @@ class _Search:
             bias_gains=[sensitivity.bias_gain(k) for k in range(len(sensitivity.biases) + 1)],
             part_gains={known[part]: gain for part, gain in gains.items() if part in known},
             rates=self._rates,
+            saturation=sensitivity.saturation,
         )
 
     def best(self, limits: Limits, check: Check | None) -> Found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from statistics import fmean
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ from pockengine.contribution.expected import continued, shrunk, walked
 from pockengine.contribution.intervals import Spread, paired, pooled, rank_correlation, spread_over
 from pockengine.contribution.measured import Gain, Sensitivity
 from pockengine.contribution.pool import Outcomes
+from pockengine.contribution.saturation import saturation
 from pockengine.contribution.trial import Outcome
 
 _Kind: TypeAlias = tuple[bool, int]
@@ -27,11 +29,13 @@ class Measured:
         biases: of the last 0, 1, 2, ... layers, by choice and seed.
         weights: of each weight in parts, likewise, as far as each was trained.
         estimates: of the gradients, by choice; empty where they were not asked for.
+        together: of the largest part of every weight beside all biases.
     """
 
     biases: Outcomes
     weights: Outcomes
     estimates: Mapping[Choice, float]
+    together: Outcomes
 
 
 def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> Sensitivity:
@@ -60,14 +64,23 @@ def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> 
         if choice in gains:
             gains[choice] = replace(gains[choice], estimate=estimate)
     weights = {next(iter(choice.weights.items())): gains[choice] for choice in measured.weights}
+    ((whole, outcomes),) = measured.together.items()
+    together = differences_of(outcomes, measured.biases[Choice(whole.biases)])
+    noise = spreads[True, max(steps for _, steps in spreads)].variance / len(together)
+    added = sum(weights[part].counted for part in whole.weights.items())
     return Sensitivity(
         layers=begun.layers,
         head=begun.head,
         baseline=_gain(Choice(0), head, [0.0] * len(head), Spread(0.0, 1)),
         biases=tuple(gains[choice] for choice in measured.biases if choice.biases),
         weights=weights,
-        settings=settings,
+        settings={
+            **settings,
+            "all biases": gains[Choice(whole.biases)].mean,
+            "all weights": fmean(together),
+        },
         rank_correlation=_agreement(list(weights.values())),
+        saturation=saturation(added, max(fmean(together), sqrt(noise))),
     )
 
 

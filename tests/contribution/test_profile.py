@@ -94,6 +94,20 @@ def test_every_candidate_has_a_gain(whole: tuple[Path, Sensitivity]) -> None:
     assert found.rank_correlation is not None
 
 
+def test_what_everything_gains_is_measured(whole: tuple[Path, Sensitivity]) -> None:
+    """All weights beside all biases; predictions of them end there, or where their sum does."""
+    _, found = whole
+    everything = Choice(2, {0: 1.0, 1: 1.0})
+    with_weights, biases = (
+        np.mean([by_hand(choice, found, seed) for seed in range(2)])
+        for choice in (everything, Choice(2))
+    )
+    together = found.settings["all weights"]
+    assert together == pytest.approx(with_weights - biases)
+    gain = found.predicted(everything) - found.bias_gain(2)
+    assert min(together, found.added(everything)) - 1e-9 <= gain <= found.added(everything) + 1e-9
+
+
 def test_gains_are_those_of_plain_trainers(whole: tuple[Path, Sensitivity]) -> None:
     """A trial behind a frozen front gives what a trainer of the whole model gives."""
     _, found = whole

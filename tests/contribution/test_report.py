@@ -11,6 +11,7 @@ import torch
 import pockengine as pe
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.report import Report
+from pockengine.contribution.saturation import ADDITIVE
 from pockengine.contribution.shown import Checked
 from pockengine.contribution.surrogate import refined
 from pockengine.errors import InputError
@@ -114,7 +115,8 @@ def test_refined_gains_explain_what_was_measured(report: Report) -> None:
     new = refined(found, [half])
     assert new.predicted(choice) == pytest.approx(before / 2, abs=1e-3)
     assert new.weights[1, 1.0].mean == pytest.approx(certain.mean, abs=1e-3)
-    assert new.weights[0, 0.5] == found.weights[0, 0.5]
+    straight = replace(found, saturation=ADDITIVE)
+    assert refined(straight, [half]).weights[0, 0.5] == found.weights[0, 0.5]
     assert refined(found, []) is found
 
 

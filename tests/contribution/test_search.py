@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pockengine.contribution.analytic_costs import analytic_costs
 from pockengine.contribution.choice import RATIOS, Choice
 from pockengine.contribution.costs import Bias, CostTable, Part, Piece, Place, Shared
 from pockengine.contribution.measured import Sensitivity
+from pockengine.contribution.saturation import saturation
 from pockengine.contribution.search import Axis, Limits, best, front
 from pockengine.errors import InputError
 from pockengine.plan.amounts import COUNT, energy_joules_of, step_ms_of
@@ -88,7 +90,10 @@ def instances(draw: st.DrawFn) -> tuple[Sensitivity, CostTable]:
         kept_bytes=10,
     )
     gains = {(part.layer, part.ratio): float(rng.normal(0.5)) for part in parts}
-    return sensitivity(rng.normal(0.3, 1.0, layers).tolist(), gains), table
+    found = sensitivity(rng.normal(0.3, 1.0, layers).tolist(), gains)
+    together = draw(st.sampled_from([0.1, 0.5, 1.0]))  # of their sum
+    added = sum(max(gain, 0.0) for gain in gains.values()) or 1.0
+    return replace(found, saturation=saturation(added, together * added)), table
 
 
 @settings(max_examples=20, deadline=None)

@@ -92,7 +92,7 @@ def front_section(
     headers = ("gain, points", "memory", "step", "energy", "updates")
     return _section(
         "front", "Gain against memory",
-        tag("p", "Each point is the best choice for its memory: predicted as the sum of the gains "
+        tag("p", "Each point is the best choice for its memory: predicted from the gains "
             "of its parts."),
         front_chart(front, chosen, layers),
         folded("Best choices as a table", html_table(headers, rows, words=(4,))),
