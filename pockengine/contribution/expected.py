@@ -43,19 +43,17 @@ def continued(
 ) -> list[float]:
     """What gains that were given up would have come to, by those that were not.
 
-    An early gain says little of the last one, and a loss may be one of time only: how much it says
-    is the slope from the one to the other.
+    An early gain says little of the last one, and a loss may be one of time only: the part that is
+    left of them is that of the others. What gained nothing early is not expected to gain later.
 
     Args:
         values: measured where they were given up.
         sooner: those of others as early.
-        later: those of the same others in the end, two at least.
+        later: those of the same others in the end.
     """
     early, late = np.array(sooner, np.float64), np.array(later, np.float64)
-    spread = float(np.square(early - early.mean()).sum())
-    shared = float((early - early.mean()) @ (late - late.mean()))
-    slope = min(max(shared / max(spread, _LEAST), 0.0), 1.0)
-    result: list[float] = (late.mean() + slope * (np.array(values) - early.mean())).tolist()
+    part = min(max(float(early @ late) / max(float(early @ early), _LEAST), 0.0), 1.0)
+    result: list[float] = (part * np.array(values)).tolist()
     return result
 
 

@@ -38,9 +38,9 @@ def test_the_largest_gain_is_drawn_in_most() -> None:
 
 def test_what_was_given_up_goes_on_as_the_others_did() -> None:
     """Early gains count by what they told of the others; never more than in full."""
-    assert continued([0.5, -1.0], [0.0, 0.2], [0.1, 0.2]) == pytest.approx([0.35, -0.4])
-    assert continued([0.5], [0.0, 0.2], [0.1, 0.9]) == pytest.approx([0.9])
-    assert continued([0.5], [0.0, 0.2], [0.3, 0.1]) == pytest.approx([0.2])
+    assert continued([0.5, -1.0, 0.0], [0.2, 0.1], [0.1, 0.05]) == pytest.approx([0.25, -0.5, 0.0])
+    assert continued([0.5], [0.1, 0.2], [0.3, 0.6]) == pytest.approx([0.5])
+    assert continued([0.5], [0.1, 0.2], [-0.3, 0.1]) == pytest.approx([0.0])
 
 
 def test_biases_are_near_their_neighbours() -> None:
