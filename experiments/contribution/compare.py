@@ -56,7 +56,7 @@ MARGIN = 1.1  # for what was measured of the time
 ROUNDS = 3  # of a choice and its time
 SHARES = (1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)  # of memory between the head and everything
 DEPENDING = ("chosen", "biases", "last layers")  # on what the search found
-RANDOM, RANDOM_SEEDS, SPREAD = 20, (0, 1, 2), (0.05, 1.0)
+RANDOM, RANDOM_SEEDS, SPREAD = 20, (0, 1), (0.05, 1.0)
 STEPS = 15
 
 
