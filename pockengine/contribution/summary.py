@@ -14,7 +14,7 @@ from pockengine.contribution.expected import continued, shrunk, walked
 from pockengine.contribution.intervals import Spread, paired, pooled, rank_correlation, spread_over
 from pockengine.contribution.measured import Gain, Sensitivity
 from pockengine.contribution.pool import Outcomes
-from pockengine.contribution.saturation import saturation
+from pockengine.contribution.saturation import Saturation, saturation
 from pockengine.contribution.trial import Outcome
 
 _Kind: TypeAlias = tuple[bool, int]
@@ -66,8 +66,6 @@ def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> 
     weights = {next(iter(choice.weights.items())): gains[choice] for choice in measured.weights}
     ((whole, outcomes),) = measured.together.items()
     together = differences_of(outcomes, measured.biases[Choice(whole.biases)])
-    noise = spreads[True, max(steps for _, steps in spreads)].variance / len(together)
-    added = sum(weights[part].counted for part in whole.weights.items())
     return Sensitivity(
         layers=begun.layers,
         head=begun.head,
@@ -80,8 +78,24 @@ def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> 
             "all weights": fmean(together),
         },
         rank_correlation=_agreement(list(weights.values())),
-        saturation=saturation(added, max(fmean(together), sqrt(noise))),
+        saturation=_saturation(weights, whole, together, spreads[True, _steps(outcomes)]),
     )
+
+
+def _saturation(
+    weights: Mapping[tuple[int, float], Gain],
+    whole: Choice,
+    together: Sequence[float],
+    spread: Spread,
+) -> Saturation:
+    """That which explains what all weights gain together.
+
+    They may lose, where so many fall apart at this learning rate; one alone still gains what it
+    gains, and all at least what cannot be told from nothing.
+    """
+    added = sum(weights[part].counted for part in whole.weights.items())
+    noise = sqrt(spread.variance / len(together))
+    return saturation(added, max(fmean(together), noise, *(g.counted for g in weights.values())))
 
 
 def differences_of(
