@@ -42,6 +42,7 @@ class Pair:
         lrs: that whole schemes are tuned over.
         size: pixels of a picture's side, or tokens of a text.
         limit: pictures of a class that are read.
+        alike: whether test and held have as many of each class; else as many as there are.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Pair:
     lrs: tuple[float, ...]
     size: int
     limit: int | None = None
+    alike: bool = True
 
 
 _PICTURES = partial(
@@ -68,9 +70,9 @@ PAIRS: Mapping[str, Pair] = MappingProxyType(
         f"{each.model}-{each.task}": each
         for each in (
             _PICTURES(task="fashion-mnist", train=2000, test=1000, held=2000, limit=1000),
-            _PICTURES(task="elpv", train=1120, test=500, held=1000),
+            _PICTURES(task="elpv", train=1120, test=500, held=1000, alike=False),
             _TEXTS(task="sentiment-movie", train=1600, test=1000, held=2000),
-            _TEXTS(task="sentiment-tweets", train=1600, test=1000, held=1500),
+            _TEXTS(task="sentiment-tweets", train=1600, test=1000, held=1500, alike=False),
         )
     }
 )
@@ -104,13 +106,13 @@ def _parts(task: Task, pair: Pair) -> tuple[tuple[Any, Any], ...]:
     untrained = pair.test + pair.held
     if len(task.test_labels) < untrained:
         task = _resplit(task, untrained)
-    seen = take(task, train=pair.train, test=pair.test)
-    order = balanced(task.test_labels, np.random.default_rng(0))  # as take's, which is its start
-    held = order[pair.test : untrained]
+    labels, random = task.test_labels, np.random.default_rng(0)
+    order = balanced(labels, random) if pair.alike else random.permutation(len(labels))
+    seen = take(task, train=pair.train)
+    parts = random.permutation(order[: pair.test]), order[pair.test : untrained]
     return (
         (seen.train_inputs, seen.train_labels),
-        (seen.test_inputs, seen.test_labels),
-        (task.test_inputs[held], task.test_labels[held]),
+        *((task.test_inputs[part], labels[part]) for part in parts),
     )
 
 
