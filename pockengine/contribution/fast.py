@@ -8,7 +8,7 @@ from typing import Any
 
 from pockengine.contribution.begin import Begun
 from pockengine.contribution.choice import Choice
-from pockengine.contribution.measured import Gain, Sensitivity
+from pockengine.contribution.measured import ALL_BIASES, ALL_WEIGHTS, Gain, Sensitivity
 from pockengine.contribution.pool import Outcomes
 from pockengine.contribution.summary import differences_of
 
@@ -70,5 +70,5 @@ def spread(
             for choice, gain in gains.items()
             if choice.weights
         },
-        settings={**settings, "all biases": of_biases, "all weights": of_weights},
+        settings={**settings, ALL_BIASES: of_biases, ALL_WEIGHTS: of_weights},
     )

@@ -11,6 +11,9 @@ from pockengine.contribution.choice import Choice
 from pockengine.contribution.layers import Layer
 from pockengine.contribution.saturation import ADDITIVE, Saturation
 
+ALL_BIASES, ALL_WEIGHTS = "all biases", "all weights"
+"""Settings that tell what these gained together: over the head alone, and beside all biases."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:

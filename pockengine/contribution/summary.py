@@ -12,7 +12,7 @@ from pockengine.contribution.begin import Begun
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.expected import continued, shrunk, walked
 from pockengine.contribution.intervals import Spread, paired, pooled, rank_correlation, spread_over
-from pockengine.contribution.measured import Gain, Sensitivity
+from pockengine.contribution.measured import ALL_BIASES, ALL_WEIGHTS, Gain, Sensitivity
 from pockengine.contribution.pool import Outcomes
 from pockengine.contribution.saturation import Saturation, saturation
 from pockengine.contribution.trial import Outcome
@@ -74,8 +74,8 @@ def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> 
         weights=weights,
         settings={
             **settings,
-            "all biases": gains[Choice(whole.biases)].mean,
-            "all weights": fmean(together),
+            ALL_BIASES: gains[Choice(whole.biases)].mean,
+            ALL_WEIGHTS: fmean(together),
         },
         rank_correlation=_agreement(list(weights.values())),
         saturation=_saturation(weights, whole, together, spreads[True, _steps(outcomes)]),

@@ -14,6 +14,7 @@ from pockengine.contribution.wording import (
     counted,
     has_interval,
     most_steps,
+    of_many,
     part,
     ratios_of,
     shortened,
@@ -136,6 +137,8 @@ def _legend(sensitivity: Sensitivity) -> str:
         lines.append(f"{_EARLY} stopped early, as it was falling behind.")
     if any(each.expected is not None for each in gains):
         lines.append("The search counts on less of them, as far as they are likely noise (CSV).")
+    told = of_many(sensitivity)
+    lines += [] if told is None else [told]
     if any(each.steps == 0 for each in gains):
         lines.append("Estimated: shares of what all biases, and all weights, gained together.")
     if _has_estimates(sensitivity):

@@ -8,7 +8,8 @@ from math import isfinite
 
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.layers import Layer
-from pockengine.contribution.measured import Gain, Sensitivity
+from pockengine.contribution.measured import ALL_WEIGHTS, Gain, Sensitivity
+from pockengine.contribution.saturation import ADDITIVE
 
 NOTHING = "\N{EN DASH}"
 """Stands for what was not measured."""
@@ -41,6 +42,17 @@ def has_interval(gain: Gain) -> bool:
 def is_clear(gain: Gain) -> bool:
     """Whether the whole interval is above zero."""
     return has_interval(gain) and gain.low > 0
+
+
+def of_many(sensitivity: Sensitivity) -> str | None:
+    """What is said of weights whose gains do not add up; None where they do."""
+    if sensitivity.saturation == ADDITIVE:
+        return None
+    together = points(sensitivity.settings[ALL_WEIGHTS])
+    return (
+        f"All weights together gained {together} points beside all biases, less than their sum: "
+        "predictions count each further one for less."
+    )
 
 
 def percent(fraction: float) -> str:

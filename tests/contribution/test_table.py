@@ -8,8 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from pockengine.contribution.choice import RATIOS
-from pockengine.contribution.measured import Sensitivity
+from pockengine.contribution.choice import RATIOS, Choice
+from pockengine.contribution.html.page import page
+from pockengine.contribution.measured import ALL_WEIGHTS, Sensitivity
+from pockengine.contribution.saturation import saturation
+from pockengine.contribution.shown import FrontPoint
 from pockengine.contribution.table import table, to_csv
 from tests.contribution.synthetic import (
     alone,
@@ -18,6 +21,8 @@ from tests.contribution.synthetic import (
     plain_layers,
     sensitivity,
 )
+
+POINT = FrontPoint(choice=Choice(1), gain=0.01, memory_bytes=1, step_ms=None, joules=None)
 
 
 def line_of(text: str, name: str) -> str:
@@ -67,6 +72,17 @@ def test_long_names_lose_their_middle() -> None:
     assert "x" * 40 not in text
     line = line_of(text, "start.")
     assert ".end" in line
+
+
+def test_gains_that_do_not_add_up_are_told() -> None:
+    """What all weights gained together, where that is less than their sum."""
+    found = sensitivity(plain_layers(2))
+    assert "All weights together" not in table(found)
+    together = replace(
+        found, saturation=saturation(0.2, 0.05), settings={**found.settings, ALL_WEIGHTS: 0.05}
+    )
+    assert "All weights together gained +5.0 points beside all biases" in table(together)
+    assert "All weights together gained +5.0 points" in page(together, front=[POINT])
 
 
 def test_one_seed_has_no_interval() -> None:

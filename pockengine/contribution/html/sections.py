@@ -27,6 +27,7 @@ from pockengine.contribution.wording import (
     joules_text,
     most_steps,
     ms_text,
+    of_many,
     of_weight,
     part,
     percent,
@@ -89,11 +90,12 @@ def front_section(
         )
         for point in sorted(front, key=lambda point: point.memory_bytes)
     ]  # fmt: skip
-    headers = ("gain, points", "memory", "step", "energy", "updates")
+    headers, told = ("gain, points", "memory", "step", "energy", "updates"), of_many(sensitivity)
     return _section(
         "front", "Gain against memory",
         tag("p", "Each point is the best choice for its memory: predicted from the gains "
             "of its parts."),
+        *([] if told is None else [tag("p", told)]),
         front_chart(front, chosen, layers),
         folded("Best choices as a table", html_table(headers, rows, words=(4,))),
     )  # fmt: skip
