@@ -54,7 +54,8 @@ TEST, HELD = 0, 1  # parts of a row
 TRANSIENT, SPEED = 0.25, 1.6  # of full training's
 MARGIN, LEAST_MARGIN = 1.06, 1.03  # for what was measured of the time
 ROUNDS = 3  # of a choice and its time
-SHARES = (1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)  # of memory between the head and everything
+SHARES = (1.0, 0.7, 0.6, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05)
+"""Of memory, between the head alone and everything."""
 DEPENDING = ("chosen", "biases", "last layers")  # on what the search found
 RANDOM, RANDOM_SEEDS, SPREAD = 20, (0, 1), (0.05, 1.0)
 STEPS = 15
