@@ -54,8 +54,7 @@ TEST, HELD = 0, 1  # parts of a row
 TRANSIENT, SPEED = 0.25, 1.6  # of full training's
 MARGIN, LEAST_MARGIN = 1.06, 1.03  # for what was measured of the time
 ROUNDS = 3  # of a choice and its time
-SHARES = (1.0, 0.7, 0.6, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05)
-"""Of memory, between the head alone and everything."""
+HALVINGS = 8  # of the memory between the head alone and everything
 DEPENDING = ("chosen", "biases", "last layers")  # on what the search found
 RANDOM, RANDOM_SEEDS, SPREAD = 20, (0, 1), (0.05, 1.0)
 STEPS = 15
@@ -133,10 +132,10 @@ class Comparison:
         low, high = working_bytes(head, target), working_bytes(whole, target)
         costs = self.report.costs()
         whole_ms = costs.amount(_everything(self), step_ms_of(target))
-        aim, shares = SPEED * MARGIN, list(SHARES)  # of what the model of time says
+        aim = SPEED * MARGIN  # of what the model of time says
         tried: list[tuple[bool, float, Found, Plan]] = []
         for _ in range(ROUNDS):
-            found, plan = self._chosen(low, high, whole_ms / aim, shares)
+            found, plan = self._chosen(low, high, whole_ms / aim)
             taken = self.speeds({"all": self.full, "chosen": self.candidate(found.choice)})
             speed = taken["all"] / taken["chosen"]
             aim *= SPEED * MARGIN / speed
@@ -162,20 +161,22 @@ class Comparison:
         told = f"{name} {digest(candidate.fractions)[:8]}" if name in DEPENDING else name
         return f"{told} | {lr:g} | {seed}"
 
-    def _chosen(
-        self, low: int, high: int, most_ms: float, shares: list[float]
-    ) -> tuple[Found, Plan]:
-        """What the search finds within the time, and its plan; with less memory until it fits.
-
-        Shares of memory that are too much are taken off the list.
-        """
-        while True:
-            limit = int(low + shares[0] * (high - low))
+    def _chosen(self, low: int, high: int, most_ms: float) -> tuple[Found, Plan]:
+        """What the search finds within the time, with as much memory as the arena leaves."""
+        target, limit = get_target("host"), high
+        best: tuple[Found, Plan] | None = None
+        for _ in range(HALVINGS):
             found = self.report.best(memory_bytes=limit, step_ms=most_ms)
             plan = self.prepared(self.candidate(found.choice)).plan
-            if plan.arena_bytes <= TRANSIENT * self.torch_saved_bytes or len(shares) == 1:
-                return found, plan
-            shares.pop(0)
+            if plan.arena_bytes <= TRANSIENT * self.torch_saved_bytes:
+                best, low = (found, plan), limit
+            else:
+                high = min(limit, working_bytes(plan, target))
+            if low == high:
+                break
+            limit = (low + high) // 2
+        assert best is not None
+        return best
 
     def _largest(self, choices: Sequence[Choice], limit: int) -> Choice:
         """The first that a plan finds room for."""
