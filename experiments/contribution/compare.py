@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from statistics import fmean, median
 from time import perf_counter
 from typing import Any
@@ -296,25 +295,14 @@ def _everything(comparison: Comparison) -> Choice:
     return Choice(count, dict.fromkeys(range(count), 1.0))
 
 
-def run(name: str, jobs: int | None) -> None:
-    """Train all that is missing of a pair and write what came of it."""
-    comparison = Comparison(name, PAIRS[name], jobs)
-    pair = comparison.pair
+def compared(comparison: Comparison) -> dict[str, Any]:
+    """Train what is missing of the arms; their accuracies, memory and time."""
     arms = comparison.arms()
     rates = comparison.tuned(arms)
-    choices = comparison.random()
-    schemes = {f"random {index}": comparison.candidate(c) for index, c in enumerate(choices)}
-    comparison.train(
-        [
-            *((arm, candidate, rates[arm], SEEDS) for arm, candidate in arms.items()),
-            *((name, each, pair.lr, RANDOM_SEEDS) for name, each in schemes.items()),
-            ("head", arms["head"], pair.lr, RANDOM_SEEDS),
-        ]
-    )
-    head = comparison.accuracies("head", arms["head"], pair.lr, RANDOM_SEEDS)
+    comparison.train([(arm, each, rates[arm], SEEDS) for arm, each in arms.items()])
     plans = {arm: comparison.prepared(candidate).plan for arm, candidate in arms.items()}
     target = get_target("host")
-    document = {
+    return {
         "arms": {
             arm: {
                 "lr": rates[arm],
@@ -326,28 +314,33 @@ def run(name: str, jobs: int | None) -> None:
             for arm, candidate in arms.items()
         },
         "step_ms": comparison.speeds(arms),
-        "random": [
-            {
-                "biases": choice.biases,
-                "weights": list(choice.weights.items()),
-                "memory_bytes": comparison.report.costs().memory_bytes(choice),
-                "predicted": comparison.report.sensitivity.predicted(choice),
-                "gains": [
-                    ours - base
-                    for ours, base in zip(
-                        comparison.accuracies(name, schemes[name], pair.lr, RANDOM_SEEDS),
-                        head,
-                        strict=True,
-                    )
-                ],
-            }
-            for name, choice in zip(schemes, choices, strict=True)
-        ],
         "torch_saved_bytes": comparison.torch_saved_bytes,
     }
-    path = Path(HERE / "compared" / f"{name}.json")
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def predicted(comparison: Comparison) -> list[dict[str, Any]]:
+    """Train what is missing of the random schemes; their gains beside what was predicted."""
+    report, lr = comparison.report, comparison.pair.lr
+    choices = {f"random {index}": choice for index, choice in enumerate(comparison.random())}
+    named = {name: comparison.candidate(c) for name, c in {**choices, "head": Choice(0)}.items()}
+    comparison.train([(name, each, lr, RANDOM_SEEDS) for name, each in named.items()])
+    found = {
+        name: np.array(comparison.accuracies(name, each, lr, RANDOM_SEEDS))
+        for name, each in named.items()
+    }
+    return [
+        {
+            "biases": choice.biases,
+            "weights": list(choice.weights.items()),
+            "memory_bytes": report.costs().memory_bytes(choice),
+            "predicted": report.sensitivity.predicted(choice),
+            "gains": (found[name] - found["head"]).tolist(),
+        }
+        for name, choice in choices.items()
+    ]
+
+
+PARTS = {"compared": compared, "predicted": predicted}
 
 
 def main() -> None:
@@ -356,10 +349,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("pairs", nargs="+", choices=sorted(PAIRS))
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="only this")
     parser.add_argument("--jobs", type=int, help="processes; default: one a core")
     options = parser.parse_args()
     for name in options.pairs:
-        run(name, options.jobs)
+        comparison = Comparison(name, PAIRS[name], options.jobs)
+        for part in options.part:
+            path = HERE / part / f"{name}.json"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(PARTS[part](comparison), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -62,10 +62,9 @@ def _reliability(gains: list[list[float]]) -> float | None:
     return None if single is None else len(seeds) * single / (1 + (len(seeds) - 1) * single)
 
 
-def _predictions(found: dict[str, dict[str, Any]]) -> str:
+def _predictions(found: dict[str, list[Any]]) -> str:
     rows = []
-    for name, each in found.items():
-        schemes = each["random"]
+    for name, schemes in found.items():
         pairs = [(scheme["predicted"], fmean(scheme["gains"])) for scheme in schemes]
         gains = [100 * gain for _, gain in pairs]
         agreement = rank_correlation(pairs)
@@ -91,12 +90,16 @@ def _roles(name: str) -> str:
     return tabulate(lines, heads, tablefmt="github", disable_numparse=True)
 
 
+def _read(part: str) -> dict[str, Any]:
+    files = sorted((HERE / part).glob("*.json"))
+    return {file.stem: json.loads(file.read_text()) for file in files}
+
+
 def main() -> None:
     """Write table.md from all pairs that were compared, and their full profiles."""
-    files = sorted((HERE / "compared").glob("*.json"))
-    found = {file.stem: json.loads(file.read_text()) for file in files}
+    found, predicted = _read("compared"), _read("predicted")
     full = [name for name in found if (HERE / f"{name}.csv").exists()]
-    parts = [_arms(found), _predictions(found), *map(_roles, full)]
+    parts = [_arms(found), _predictions(predicted), *map(_roles, full)]
     (HERE / "table.md").write_text("\n\n".join(parts) + "\n")
     print((HERE / "table.md").read_text())
 
