@@ -64,7 +64,7 @@ _PICTURES = partial(
     lrs=(1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3),
     size=128,
 )
-_TEXTS = partial(Pair, model="mini_lm", lr=5e-3, lrs=(2.5e-3, 5e-3, 1e-2, 2e-2), size=32)
+_TEXTS = partial(Pair, model="mini_lm", lr=5e-3, lrs=(2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2), size=32)
 PAIRS: Mapping[str, Pair] = MappingProxyType(
     {
         f"{each.model}-{each.task}": each
