@@ -312,8 +312,8 @@ def prepare_captured(  # noqa: PLR0913 - as prepare
         optimizer: as ``compile``.
         modes: clipping, accumulation and averaging.
         partial: whether the captures take weights of samples.
-        brief: whether the trainer is one of many that are used for minutes: its memory is not
-            worth time to plan, and it has no ``evaluate`` where it can ``predict``.
+        brief: whether the trainer is one of many that are used for minutes: nothing is computed
+            again to save its memory, and it has no ``evaluate`` where it can ``predict``.
         target: the machine.
         observe: is shown every graph that a pass makes.
     """

@@ -54,7 +54,6 @@ TRANSIENT, SPEED = 0.25, 1.6  # of full training's
 MARGIN, LEAST_MARGIN = 1.06, 1.03  # for what was measured of the time
 ROUNDS = 3  # of a choice and its time
 HALVINGS = 8  # of the memory between the head alone and everything
-DEPENDING = ("chosen", "biases", "last layers")  # on what the search found
 RANDOM, RANDOM_SEEDS, SPREAD = 20, (0, 1), (0.05, 1.0)
 STEPS = 15
 
@@ -157,8 +156,7 @@ class Comparison:
 
     def key(self, name: str, candidate: Candidate, lr: float, seed: int) -> str:
         """Of a row; the same name may mean another scheme after another profile."""
-        told = f"{name} {digest(candidate.fractions)[:8]}" if name in DEPENDING else name
-        return f"{told} | {lr:g} | {seed}"
+        return f"{name} {digest(candidate.fractions)[:8]} | {lr:g} | {seed}"
 
     def _chosen(self, low: int, high: int, most_ms: float) -> tuple[Found, Plan]:
         """What the search finds within the time, with as much memory as the arena leaves."""

@@ -89,21 +89,12 @@ def beside_peers(result: Result, options: argparse.Namespace) -> None:
             write(result)
 
 
-def sparse_schemes(result: Result, options: argparse.Namespace) -> None:
-    """Every case that has a sparse scheme and no figures yet."""
-    kept = result.setdefault("sparse", {})
-    for case in _cases(options, SPARSE):
+def by_case(result: Result, options: argparse.Namespace, part: str, known: Iterable[str]) -> None:
+    """What the module of a part's name measures of every case that has no figures yet."""
+    kept = result.setdefault(part, {})
+    for case in _cases(options, known):
         if options.again or case not in kept:
-            kept[case] = {**measured(case, "sparse", "--runs", str(options.runs)), "date": today()}
-            write(result)
-
-
-def on_threads(result: Result, options: argparse.Namespace) -> None:
-    """Every large case on one thread and on two."""
-    kept = result.setdefault("threads", {})
-    for case in _cases(options, LARGE):
-        if options.again or case not in kept:
-            kept[case] = {**measured(case, "threads", "--runs", str(options.runs)), "date": today()}
+            kept[case] = {**measured(case, part, "--runs", str(options.runs)), "date": today()}
             write(result)
 
 
@@ -211,9 +202,9 @@ def main() -> None:
     if "peers" in parts:
         beside_peers(result, options)
     if "threads" in parts:
-        on_threads(result, options)
+        by_case(result, options, "threads", LARGE)
     if "sparse" in parts:
-        sparse_schemes(result, options)
+        by_case(result, options, "sparse", SPARSE)
     write(result)
     print(table(result))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _OUT, _ERROR = 1, 2
+_C = ctypes.CDLL("msvcrt" if os.name == "nt" else None)
 
 
 @contextmanager
@@ -18,14 +19,15 @@ def solver_output_aside() -> Iterator[None]:
     issue 312); it would stand in the midst of JSON that a command prints.
     """
     try:
+        os.fstat(_ERROR)
         kept = os.dup(_OUT)
-        os.dup2(_ERROR, _OUT)
     except OSError:  # one of them is closed: nothing can be told apart
         yield
         return
+    os.dup2(_ERROR, _OUT)
     try:
         yield
     finally:
-        ctypes.CDLL(None).fflush(None)  # what is still in its buffer
+        _C.fflush(None)  # what is still in its buffer
         os.dup2(kept, _OUT)
         os.close(kept)

@@ -90,7 +90,8 @@ def front_section(
         )
         for point in sorted(front, key=lambda point: point.memory_bytes)
     ]  # fmt: skip
-    headers, told = ("gain, points", "memory", "step", "energy", "updates"), of_many(sensitivity)
+    headers = ("gain, points", "memory", "step", "energy", "updates")
+    told = of_many(sensitivity)
     return _section(
         "front", "Gain against memory",
         tag("p", "Each point is the best choice for its memory: predicted from the gains "
