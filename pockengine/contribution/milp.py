@@ -24,13 +24,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 from scipy.sparse import csr_array
 
 from pockengine.contribution.aside import solver_output_aside
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.costs import CostTable, worth
 from pockengine.contribution.saturation import ADDITIVE, Saturation
+from pockengine.errors import InputError
 
 Numbers = NDArray[np.float64]
 _Row = dict[int, float]
@@ -39,6 +40,7 @@ _LARGEST = 1000.0  # of the numbers in the program: the solver's tolerance is a 
 _EXACT = 1e-9  # the gap at which a solution counts as optimal, and a limit as kept
 _TOLERATED = 1e-5  # of a limit: the solver may exceed it by a little for each variable
 _FREE = np.inf
+_OUT_OF_TIME, _INFEASIBLE = 1, 2  # of the solver's statuses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,15 +256,9 @@ class Program:
             points = self._points if always or memory_bytes is not None else []
             rows = [*self._limited(aimed), *more, *map(self._point_row, points)]
             every = [*self._rows, *rows]
-            with solver_output_aside():
-                found = milp(
-                    objective,
-                    integrality=np.arange(self._width) < self._decided,
-                    bounds=Bounds(0, upper),
-                    constraints=_constraint(every, self._width),
-                    options={"mip_rel_gap": _EXACT, "time_limit": seconds},
-                )
-            if found.x is None:
+            whole = np.arange(self._width) < self._decided
+            found = _solved(objective, every, whole=whole, upper=upper, seconds=seconds)
+            if found is None:
                 return None
             choice = self._choice(found.x)
             solution = Solution(choice=choice, bound=-float(found.mip_dual_bound))
@@ -293,6 +289,44 @@ class Program:
         biases = int(np.argmax(values[: self.table.layers + 1]))
         parts = [self.table.parts[part] for part, column in self._x.items() if values[column] > 0.5]
         return Choice(biases, {part.layer: part.ratio for part in parts})
+
+
+def _solved(
+    objective: Numbers,
+    rows: Sequence[tuple[_Row, float, float]],
+    *,
+    whole: NDArray[np.bool_],
+    upper: Numbers,
+    seconds: float,
+) -> OptimizeResult | None:
+    """The solver's answer, None where there is no choice: an answer it owes is not "none".
+
+    HiGHS ends one program in some ten thousand with "solve error", as it cannot carry a solution
+    of what presolve left back; without presolve it solves them.
+    """
+    found = None
+    for presolve in (True, False):
+        with solver_output_aside():
+            found = milp(
+                objective,
+                integrality=whole,
+                bounds=Bounds(0, upper),
+                constraints=_constraint(rows, len(whole)),
+                options={"mip_rel_gap": _EXACT, "time_limit": seconds, "presolve": presolve},
+            )
+        if found.x is not None:
+            return found
+        if found.status == _INFEASIBLE:
+            return None
+        if found.status == _OUT_OF_TIME:
+            break
+    assert found is not None
+    raise InputError(
+        where="search",
+        found=f"no choice after {seconds:g} s: {found.message}",
+        needed="an answer of the solver",
+        remedy="Limit fewer costs, or profile fewer ratios",
+    )
 
 
 def _scaled(row: _Row, factor: float) -> _Row:

@@ -39,11 +39,18 @@ def choices(gains: Sensitivity) -> Iterator[Choice]:
             yield Choice(biases, {layer: r for layer, r in enumerate(parts) if r})
 
 
-@st.composite
-def instances(draw: st.DrawFn) -> tuple[Sensitivity, CostTable]:
-    """Up to four layers of random gains and costs; a value that parts of several layers share."""
-    layers, ratios = draw(st.integers(1, 4)), SMALL[: draw(st.integers(1, 3))]
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+def instance(
+    layers: int, ratios: tuple[float, ...], seed: int, together: float
+) -> tuple[Sensitivity, CostTable]:
+    """Random gains and costs; a value that parts of several layers share.
+
+    Args:
+        layers: how many.
+        ratios: of every weight.
+        seed: of the numbers.
+        together: what all weights gain, of the sum of their gains.
+    """
+    rng = np.random.default_rng(seed)
 
     def amounts(low: int) -> tuple[float, ...]:
         return tuple(rng.integers(low, low + 50, COUNT).tolist())
@@ -91,16 +98,23 @@ def instances(draw: st.DrawFn) -> tuple[Sensitivity, CostTable]:
     )
     gains = {(part.layer, part.ratio): float(rng.normal(0.5)) for part in parts}
     found = sensitivity(rng.normal(0.3, 1.0, layers).tolist(), gains)
-    together = draw(st.sampled_from([0.1, 0.5, 1.0]))  # of their sum
     added = sum(max(gain, 0.0) for gain in gains.values()) or 1.0
     return replace(found, saturation=saturation(added, together * added)), table
 
 
+@st.composite
+def instances(draw: st.DrawFn) -> tuple[Sensitivity, CostTable]:
+    """Up to four layers."""
+    layers, ratios = draw(st.integers(1, 4)), SMALL[: draw(st.integers(1, 3))]
+    seed, together = draw(st.integers(0, 2**32)), draw(st.sampled_from([0.1, 0.5, 1.0]))
+    return instance(layers, ratios, seed, together)
+
+
 @settings(max_examples=20, deadline=None)
 @given(instances())
-def test_what_gains_nothing_is_left_out(instance: tuple[Sensitivity, CostTable]) -> None:
+def test_what_gains_nothing_is_left_out(made: tuple[Sensitivity, CostTable]) -> None:
     """Of choices that gain as much the one of least memory."""
-    _, table = instance
+    _, table = made
     ratio = table.parts[0].ratio
     alike = sensitivity([0.0] * table.layers, {(table.layers - 1, ratio): 1.0})
     found = best(alike, table, Limits())
@@ -113,10 +127,10 @@ def test_what_gains_nothing_is_left_out(instance: tuple[Sensitivity, CostTable])
 @settings(max_examples=40, deadline=None)
 @given(instances(), st.data())
 def test_finds_what_trying_all_finds(
-    instance: tuple[Sensitivity, CostTable], data: st.DataObject
+    made: tuple[Sensitivity, CostTable], data: st.DataObject
 ) -> None:
     """The same gain within limits on memory, time and energy; or the same refusal."""
-    gains, table = instance
+    gains, table = made
     every = list(choices(gains))
     some = data.draw(st.sampled_from(every))
     rates = step_ms_of(PI), energy_joules_of(PI)
@@ -152,10 +166,20 @@ def test_finds_what_trying_all_finds(
 
 @pytest.mark.parametrize("axis", ["memory", "time", "energy"])
 @settings(max_examples=10, deadline=None)
-@given(instance=instances())
-def test_front_is_that_of_trying_all(axis: Axis, instance: tuple[Sensitivity, CostTable]) -> None:
+@given(made=instances())
+def test_front_is_that_of_trying_all(axis: Axis, made: tuple[Sensitivity, CostTable]) -> None:
     """Every choice that no other one dominates, and nothing else."""
-    gains, table = instance
+    check_front(*made, axis)
+
+
+@pytest.mark.parametrize(("seed", "together"), [(207, 0.1), (240, 0.1), (100_017, 0.1)])
+def test_front_where_the_solver_fails(seed: int, together: float) -> None:
+    """Programs that HiGHS ends with "solve error" are solved another way."""
+    check_front(*instance(4, SMALL, seed, together), "memory")
+
+
+def check_front(gains: Sensitivity, table: CostTable, axis: Axis) -> None:
+    """The front of the search is that of all choices."""
 
     def cost(choice: Choice) -> float:
         if axis == "memory":
@@ -243,6 +267,13 @@ def test_checked_choices_use_what_the_table_did_not_see() -> None:
     found = best(gains, table, limits, check=lambda choice: table.memory_bytes(choice) // 2)
     assert found.gain > best(gains, table, limits).gain
     assert found.memory_bytes <= 100_000
+
+
+def test_no_answer_is_not_told_as_none() -> None:
+    """A solver that ran out of time before its first choice has not found that there is none."""
+    gains, table = mcunet()
+    with pytest.raises(InputError, match="no choice after 0 s: Time limit reached"):
+        best(gains, table, Limits(memory_bytes=100_000), seconds=0)
 
 
 def test_nothing_fits() -> None:
