@@ -20,6 +20,7 @@ from pockengine.errors import InputError
 from pockengine.frontend.capture import Batch, Captured, canonical_batch, capture
 from pockengine.frontend.check_model import check_model, check_module
 from pockengine.frontend.losses import Loss, LossKind, loss_kind
+from pockengine.frontend.micro_batches import micro_batch, part_loss
 from pockengine.frontend.recall import recall
 from pockengine.frontend.shapes import Shape, as_shapes, check_alike, with_own_constants
 from pockengine.frontend.weighted import check_independent, weighted_batch, weighted_loss
@@ -111,6 +112,7 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
     clip: Clip | None = None,
     accumulate: int | Accumulate = 1,
     ema: float | None = None,
+    micro_batches: int = 1,
     shapes: Sequence[Shape | Batch] = (),
     partial: bool = False,
     target: str = "host",
@@ -140,6 +142,11 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
         accumulate: how many steps make one update, by the mean of their gradients; they add up in
             accumulators, which are as large as what is updated.
         ema: decay of an exponential moving average of what is updated, kept beside it.
+        micro_batches: equal parts of a batch that a step runs one after the other, so that only
+            one part's activations are in memory at a time; their gradients add up in the momentum
+            of ``SGD``, else in accumulators as large as what is updated. A step is the same but
+            for rounding. Where the loss of a later part is not finite, parameters stay as they
+            were, but the momentum has taken in the earlier parts.
         shapes: further shapes that the trainer takes, over the same parameters and state: example
             batches of them, or ``Shape(batch, train=False)`` for ``predict`` and ``evaluate`` only.
         partial: let a batch have fewer samples than compiled for: the rest is padding of weight 0,
@@ -174,7 +181,7 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
         loss=loss,
         optimizer=optimizer,
         scheme=scheme,
-        modes=checked_modes(clip, accumulate, ema),
+        modes=checked_modes(clip, accumulate, ema, micro_batches),
         shapes=shapes,
         partial=partial,
         target=machine,
@@ -258,15 +265,21 @@ def prepare(  # noqa: PLR0913 - as compile
     wanted = Scheme.from_requires_grad(model) if scheme is None else checked_scheme(scheme)
     model = wanted.prepared(model)
     chosen = wanted.resolve(model)
+    part = None
+    if modes.micro_batches > 1:
+        part = _part(model, declared, loss, modes.micro_batches, partial=partial)
     if partial:
-        check_independent(model)
+        check_independent(model, "compile(partial=True)")
         declared = [replace(each, batch=weighted_batch(each.batch)) for each in declared]
         loss = weighted_loss(loss)
     captures = _captures(model, [each.batch for each in declared], loss)
     captured = captures[0]
-    if len(captures) > 1:
-        tensors = dict(ChainMap(*(dict(each.tensors) for each in captures)))
-        captured = replace(captured, tensors=tensors)
+    more = [dict(each.tensors) for each in captures[1:]]
+    if part is not None:
+        part = with_own_constants(part, captured.tensors, "micro_batch")
+        more.append({**part.tensors, **modes.micro_batch_flags()})
+    if more:
+        captured = replace(captured, tensors=dict(ChainMap(dict(captured.tensors), *more)))
     dtypes = {name: tensor.dtype for name, tensor in captured.tensors.items()}
     if weights is not None:
         stored = StoredWeights(weights, captured.tensors, captured.aliases)
@@ -279,6 +292,7 @@ def prepare(  # noqa: PLR0913 - as compile
         optimizer=optimizer,
         modes=modes,
         partial=partial,
+        part=part,
         target=target,
         observe=observe,
     )
@@ -296,6 +310,7 @@ def prepare_captured(  # noqa: PLR0913 - as prepare
     optimizer: Optimizer,
     modes: Modes = NO_MODES,
     partial: bool = False,
+    part: Captured | None = None,
     brief: bool = False,
     target: Target = HOST,
     observe: Observer | None = None,
@@ -312,6 +327,8 @@ def prepare_captured(  # noqa: PLR0913 - as prepare
         optimizer: as ``compile``.
         modes: clipping, accumulation and averaging.
         partial: whether the captures take weights of samples.
+        part: the model at the shape of a micro-batch, of which a step of the first shape has
+            ``modes.micro_batches``.
         brief: whether the trainer is one of many that are used for minutes: nothing is computed
             again to save its memory, and it has no ``evaluate`` where it can ``predict``.
         target: the machine.
@@ -330,7 +347,7 @@ def prepare_captured(  # noqa: PLR0913 - as prepare
     starts: dict[str, Graph] = {}
     inputs: dict[str, tuple[str, ...]] = {}
     for index, (train, made) in enumerate(zip(trains, captures, strict=True)):
-        begun = entry_starts(made, context, observe, index, train)
+        begun = entry_starts(made, context, observe, index, train, None if index else part)
         if brief and "predict" in begun:
             begun.pop("evaluate", None)
         for name, start in begun.items():
@@ -410,6 +427,21 @@ def _captures(model: nn.Module, batches: Sequence[Batch], loss: Loss) -> list[Ca
         known |= made.tensors
         found.append(made)
     return found
+
+
+def _part(
+    model: nn.Module, declared: Sequence[Shape], loss: Loss, count: int, *, partial: bool
+) -> Captured:
+    """The model at the shape of a micro-batch."""
+    if partial or any(each.train for each in declared[1:]):
+        raise InputError(
+            where="compile(micro_batches=...)",
+            found="partial=True" if partial else "steps of further shapes",
+            needed="steps of whole batches of one shape",
+            remedy="Leave partial out" if partial else "Give shapes=[pe.Shape(batch, train=False)]",
+        )
+    check_independent(model, "compile(micro_batches=...)")
+    return capture(model, micro_batch(declared[0].batch, count), part_loss(loss))
 
 
 def _signature(captured: Captured) -> Signature:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from pockengine.checks import is_number, is_whole
 from pockengine.errors import InputError
 
 EMA = "ema"
 ACCUMULATED = "accumulated"
 COUNT = f"{ACCUMULATED}.count"
+FIRST_ROUND, LAST_ROUND = "micro_batch.first", "micro_batch.last"
+"""Constants, an element for each round of a step: 1 where it is the first, or the last."""
+ROUNDS_LOSS = "micro_batch.loss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +76,43 @@ class Modes:
         clip: a limit on gradients.
         accumulate: one update for several batches.
         ema: decay of an exponential moving average of the parameters, beside them.
+        micro_batches: equal parts of a batch that run one after the other.
 
     Raises:
-        InputError: an average's decay outside (0, 1).
+        InputError: an average's decay outside (0, 1), no whole number of micro-batches, or several
+            with ``accumulate``.
     """
 
     clip: Clip | None = None
     accumulate: Accumulate | None = None
     ema: float | None = None
+    micro_batches: int = 1
 
     def __post_init__(self) -> None:
         if self.ema is not None:
             _check_positive("compile(ema)", self.ema, below=1.0)
+        if not is_whole(self.micro_batches) or self.micro_batches < 1:
+            found = repr(self.micro_batches)
+            raise _bad("compile(micro_batches=...)", found, "a whole number from 1 on", "4")
+        if self.micro_batches > 1 and self.accumulate is not None:
+            raise InputError(
+                where="compile(micro_batches=...)",
+                found="accumulate as well",
+                needed="one of the two: both add up gradients",
+                remedy="Multiply: accumulate takes several batches for an update, micro_batches "
+                "takes one batch apart",
+            )
+
+    def micro_batch_flags(self) -> dict[str, Tensor]:
+        """Contents of the constants that say which round of a step this is."""
+        first, last = torch.zeros(2, self.micro_batches)
+        first[0] = last[-1] = 1
+        return {FIRST_ROUND: first, LAST_ROUND: last}
 
 
-def modes(clip: Clip | None, accumulate: int | Accumulate, ema: float | None) -> Modes:
+def modes(
+    clip: Clip | None, accumulate: int | Accumulate, ema: float | None, micro_batches: int = 1
+) -> Modes:
     """The modes that the arguments of ``compile`` mean.
 
     Raises:
@@ -93,9 +121,9 @@ def modes(clip: Clip | None, accumulate: int | Accumulate, ema: float | None) ->
     if clip is not None and not isinstance(clip, Clip):
         raise _bad("compile(clip)", repr(clip), "a pe.Clip", "Clip(global_norm=1.0)")
     if isinstance(accumulate, Accumulate):
-        return Modes(clip, accumulate, ema)
+        return Modes(clip, accumulate, ema, micro_batches)
     once = accumulate == 1 and not isinstance(accumulate, bool)
-    return Modes(clip, None if once else Accumulate(accumulate), ema)
+    return Modes(clip, None if once else Accumulate(accumulate), ema, micro_batches)
 
 
 def ema_name(parameter: str) -> str:
@@ -106,6 +134,11 @@ def ema_name(parameter: str) -> str:
 def accumulator_name(parameter: str) -> str:
     """The canonical name of what a parameter's gradients add up in."""
     return f"{ACCUMULATED}.grad.{parameter}"
+
+
+def is_accumulator(name: str) -> bool:
+    """Whether a state's canonical name is that of what gradients add up in."""
+    return name.startswith(accumulator_name(""))
 
 
 def _check_positive(where: str, value: object, below: float = float("inf")) -> None:

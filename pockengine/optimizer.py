@@ -274,6 +274,11 @@ def state_name(kind: str, parameter: str) -> str:
     return f"{PREFIX}.{kind}.{parameter}"
 
 
+def sums_gradients(optimizer: Optimizer) -> bool:
+    """Whether gradients may be added one by one to what a step adds their sum to."""
+    return isinstance(optimizer, SGD) and optimizer.momentum != 0 and not optimizer.nesterov
+
+
 def settings(optimizer: Optimizer, parameter: str) -> Settings:
     """What holds for a parameter: the first group that matches it, or the optimizer's own."""
     for group in optimizer.groups:

@@ -26,7 +26,7 @@ from pockengine.ir.verify import verify
 from pockengine.lower.kernel import kernels
 from pockengine.lower.program import works
 from pockengine.modes import Modes, ema_name
-from pockengine.optimizer import Optimizer
+from pockengine.optimizer import Optimizer, sums_gradients
 from pockengine.passes.accumulate_gradients import accumulate_gradients, take_accumulated
 from pockengine.passes.append_optimizer import append_optimizer
 from pockengine.passes.choose_layout import Order, choose_layout
@@ -45,6 +45,7 @@ from pockengine.passes.read_average import read_average
 from pockengine.passes.simplify import simplify
 from pockengine.passes.slice_channels import slice_channels
 from pockengine.passes.slice_regions import slice_regions
+from pockengine.passes.split_batch import accumulate_rounds, split_batch
 from pockengine.passes.split_concatenations import split_concatenations
 from pockengine.passes.track_average import track_average
 from pockengine.passes.update_writer import LEARNING_RATE
@@ -97,6 +98,12 @@ def _fold_constants(graph: Graph, context: Context) -> Graph:
     return new
 
 
+def _accumulate_rounds(graph: Graph, context: Context) -> Graph:
+    """A momentum is the sum of a step's micro-batches by itself, if nothing is clipped."""
+    sums = sums_gradients(context.optimizer) and context.modes.clip is None
+    return graph if sums else accumulate_rounds(graph)
+
+
 def _choose_layout(graph: Graph, context: Context) -> Graph:
     new = choose_layout(graph, context.orders)
     for node in placeholders(new, Role.CONST, Role.PARAM, Role.STATE):
@@ -117,6 +124,7 @@ SYMBOLIC: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
 GRADIENTS: tuple[tuple[str, Pass], ...] = (
     ("prune_backward", lambda graph, context: prune_backward(graph, context.updated)),
     ("slice_channels", lambda graph, context: slice_channels(graph, context.channels)),
+    ("accumulate_rounds", _accumulate_rounds),
 )
 UPDATES: tuple[tuple[str, Pass], ...] = (
     ("clip_gradients", lambda graph, context: clip_gradients(graph, context.modes.clip)),
@@ -249,11 +257,29 @@ def _trains(graph: Graph) -> bool:
 
 
 def entry_starts(
-    captured: Captured, context: Context, observe: Observer | None, shape: int, train: bool
+    captured: Captured,
+    context: Context,
+    observe: Observer | None,
+    shape: int,
+    train: bool,
+    part: Captured | None = None,
 ) -> dict[str, Graph]:
-    """Each entry point's graph ahead of ``LAYOUT``; a step yields no outputs but the loss."""
+    """Each entry point's graph ahead of ``LAYOUT``; a step yields no outputs but the loss.
+
+    Args:
+        captured: the model at a shape.
+        context: of the passes.
+        observe: is shown every graph that a pass makes.
+        shape: its number.
+        train: whether there are steps of it.
+        part: the model at the shape of a micro-batch, of which a step has several.
+    """
+    trained = captured.graph if part is None else part.graph
+    loss_only = subgraph(trained, replace(outputs_of(trained), outputs=()))
+    if part is not None:
+        count, names = context.modes.micro_batches, _batch_names(captured, part)
+        loss_only = verify(split_batch(loss_only, count, *names))
     found = outputs_of(captured.graph)
-    loss_only = subgraph(captured.graph, replace(found, outputs=()))
     pruned = _pruned(captured.graph, context.updated)  # for its roles
     if captured.evaluation is not captured.graph:
         pruned = _with_roles(captured.evaluation, pruned)
@@ -270,6 +296,16 @@ def entry_starts(
     if shape:
         training.pop("apply", None)  # it sees no batch
     return {**training, **forward}
+
+
+def _batch_names(captured: Captured, part: Captured) -> tuple[dict[str, str], dict[str, str]]:
+    """The batch's inputs and targets by a micro-batch's names of their parts, and of the wholes."""
+    count = len(captured.targets)  # parts come first
+    parts = (*part.inputs, *part.targets[:count])
+    return (
+        dict(zip(parts, (*captured.inputs, *captured.targets), strict=True)),
+        dict(zip(part.targets[count:], captured.targets, strict=True)),
+    )
 
 
 def _training(graph: Graph, context: Context, observe: Observer | None) -> dict[str, Graph]:

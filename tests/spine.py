@@ -43,6 +43,7 @@ class Case:
         optimizer: how.
         lr: the learning rate, the same for all steps.
         loss: by name, or a function.
+        micro_batches: parts of a batch.
     """
 
     model: nn.Module
@@ -51,6 +52,7 @@ class Case:
     optimizer: Optimizer
     lr: float
     loss: Loss = "cross_entropy"
+    micro_batches: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,7 @@ def compiled_trainer(case: Case, threads: int = 1) -> pe.Trainer:
         loss=case.loss,
         optimizer=case.optimizer,
         scheme=case.scheme,
+        micro_batches=case.micro_batches,
         threads=threads,
     )
 

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 @tuning_option
 @click.option("--partial", is_flag=True, help="Let a batch have fewer samples than --batch.")
 @click.option(
+    "--micro-batches",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Equal parts of a batch that a step runs in turn: activations are those of one.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -44,6 +51,7 @@ def compile_command(
     target: str,
     threads: int | None,
     partial: bool,
+    micro_batches: int,
     tuning: Path | None,
     **options: Any,
 ) -> None:
@@ -51,6 +59,7 @@ def compile_command(
 
     \b
     pockengine compile mobilenet_v2 --scheme last_blocks:3 --batch 4
+    pockengine compile mini_lm --batch 8 --micro-batches 4
     pockengine compile my_model.py:small --target stm32f746 -o personalizer/
 
     {MODEL}
@@ -75,6 +84,7 @@ def compile_command(
         optimizer=workload.optimizer,
         scheme=find_scheme(scheme),
         partial=partial,
+        micro_batches=micro_batches,
         target=target,
         threads=threads,
         tuning=tuning,

@@ -15,7 +15,7 @@ from pockengine.frontend.capture import Batch, canonical_batch
 from pockengine.frontend.losses import Loss, check_same_shape, main_output, only_tensor
 from pockengine.frontend.structure import flatten
 
-_NAMED: dict[str, Callable[[], nn.Module]] = {
+KNOWN: dict[str, Callable[[], nn.Module]] = {
     "cross_entropy": nn.CrossEntropyLoss,
     "token_cross_entropy": nn.CrossEntropyLoss,
     "mse": nn.MSELoss,
@@ -23,10 +23,13 @@ _NAMED: dict[str, Callable[[], nn.Module]] = {
     "smooth_l1": nn.SmoothL1Loss,
     "bce_with_logits": nn.BCEWithLogitsLoss,
 }
-_ELEMENTWISE = (
+ELEMENTWISE = (
     *(nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss),
     *(nn.KLDivLoss, nn.PoissonNLLLoss, nn.SoftMarginLoss, nn.MultiLabelSoftMarginLoss),
 )
+
+MODULES = (nn.CrossEntropyLoss, nn.NLLLoss, *ELEMENTWISE)
+"""Losses that are a sum or a mean of terms."""
 
 
 def weighted_batch(batch: Batch) -> Batch:
@@ -53,10 +56,10 @@ def weighted_loss(loss: Loss) -> Callable[[Any, Any], Tensor]:
     Raises:
         CaptureError: a loss that mixes samples in a way of its own.
     """
-    if isinstance(loss, str) and loss in _NAMED:
-        named = _of_module(_NAMED[loss](), tokens=loss == "token_cross_entropy")
+    if isinstance(loss, str) and loss in KNOWN:
+        named = _of_module(KNOWN[loss](), tokens=loss == "token_cross_entropy")
         return _compared(named) if loss in ("mse", "l1", "smooth_l1") else named
-    if isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss, *_ELEMENTWISE)):
+    if isinstance(loss, MODULES):
         return _of_module(loss, tokens=False)
     if loss == "causal_lm":
         tokens = _of_module(nn.CrossEntropyLoss(), tokens=True)
@@ -69,7 +72,7 @@ def weighted_loss(loss: Loss) -> Callable[[Any, Any], Tensor]:
     raise CaptureError(
         where="compile(partial=True)",
         found=f"the loss {getattr(loss, '__name__', None) or repr(loss)}",
-        needed=f"one of {', '.join(_NAMED)}, causal_lm, a loss of torch.nn, "
+        needed=f"one of {', '.join(KNOWN)}, causal_lm, a loss of torch.nn, "
         "or a callable loss(output, targets, weight) with a weight for each sample",
         remedy="Let the loss take weights, or declare smaller batches with shapes",
     )
@@ -85,8 +88,12 @@ def _compared(loss: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor
     return call
 
 
-def check_independent(model: nn.Module) -> None:
+def check_independent(model: nn.Module, where: str) -> None:
     """Samples do not see each other.
+
+    Args:
+        model: the model.
+        where: the argument that needs it.
 
     Raises:
         CaptureError: BatchNorm uses the batch's statistics.
@@ -94,10 +101,10 @@ def check_independent(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:  # noqa: SLF001
             raise CaptureError(
-                where="compile(partial=True)",
+                where=where,
                 found=f"{name} normalizes by the statistics of the batch",
                 needed="samples that do not see each other",
-                remedy="Call model.eval(), or declare smaller batches with shapes",
+                remedy="Call model.eval(), or leave the argument out",
             )
 
 
@@ -112,13 +119,10 @@ def _takes_three(loss: Callable[..., Any]) -> bool:
 def _of_module(module: nn.Module, *, tokens: bool) -> Callable[[Any, Any], Tensor]:
     """A loss module of PyTorch by its terms, each with its sample's weight."""
     reduction = str(module.reduction)
-    terms = copy.copy(module)
-    terms.reduction = "none"  # type: ignore[assignment]
+    terms = terms_of(module)
 
     def call(output: Any, told: dict[str, Any]) -> Tensor:
         scores, target = main_output(output), only_tensor(told["targets"])
-        if isinstance(module, nn.BCEWithLogitsLoss):
-            target = target.to(scores.dtype)
         each: Tensor = terms(scores.movedim(-1, 1) if tokens else scores, target)
         weight = told["weight"].reshape(-1, *[1] * (each.dim() - 1))
         total: Tensor = (each * weight).sum()
@@ -126,20 +130,35 @@ def _of_module(module: nn.Module, *, tokens: bool) -> Callable[[Any, Any], Tenso
             return total
         if reduction == "batchmean":
             return total.div(weight.sum())
-        return total.div((weight * _counted(module, scores, target, each)).sum())
+        counts = counted(module, scores.dtype, target)
+        return total.div((weight * (torch.ones_like(each) if counts is None else counts)).sum())
 
     return call
 
 
-def _counted(module: nn.Module, scores: Tensor, target: Tensor, each: Tensor) -> Tensor:
-    """What each term counts in a mean: 1 or its class's weight, nothing where ignored."""
+def terms_of(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss module of PyTorch without its sum or mean."""
+    terms = copy.copy(module)
+    terms.reduction = "none"  # type: ignore[assignment]
+
+    def call(scores: Tensor, target: Tensor) -> Tensor:
+        if isinstance(module, nn.BCEWithLogitsLoss):
+            target = target.to(scores.dtype)
+        each: Tensor = terms(scores, target)
+        return each
+
+    return call
+
+
+def counted(module: nn.Module, dtype: torch.dtype, target: Tensor) -> Tensor | None:
+    """What each term counts in a mean: its class's weight, nothing where ignored; None for 1."""
     by_class = isinstance(module, (nn.CrossEntropyLoss, nn.NLLLoss))
     if not by_class or target.is_floating_point():
-        return torch.ones_like(each)
+        return None
     ignore = int(module.ignore_index)  # type: ignore[arg-type]
     kept = target != ignore
     if module.weight is None:
-        return kept.to(scores.dtype)
+        return kept.to(dtype)
     assert isinstance(module.weight, Tensor)
     hit = target[..., None] == torch.arange(len(module.weight))
     return torch.where(hit, module.weight, 0.0).sum(-1) * kept

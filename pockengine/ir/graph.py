@@ -112,6 +112,24 @@ def set_bounds(node: Node, bounds: Bounds) -> None:
     node.meta["bounds"] = bounds
 
 
+def micro_batches_of(node: Node) -> int:
+    """How many parts of a placeholder there are, of which each round of the graph reads one."""
+    return cast("int", node.meta.get("micro_batches", 1))
+
+
+def set_micro_batches(node: Node, count: int) -> None:
+    """Let each round of the graph read the next part of a placeholder, along its first axis.
+
+    The first part stands in the graph: a slice [0, extent / count) of the placeholder.
+    """
+    node.meta["micro_batches"] = count
+
+
+def rounds_of(graph: Graph) -> int:
+    """How often a graph runs for one call of its entry point: once for each micro-batch."""
+    return max(map(micro_batches_of, placeholders(graph)), default=1)
+
+
 def group_of(node: Node) -> int | None:
     """The kernel group of a node once ``fuse`` has run; None for placeholders and views."""
     return cast("int | None", node.meta.get("group"))

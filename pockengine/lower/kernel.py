@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, Node
 
+from pockengine.errors import PlanError
 from pockengine.ir.access import access, storage_order
 from pockengine.ir.graph import (
     Outputs,
@@ -16,6 +17,8 @@ from pockengine.ir.graph import (
     emit_typed,
     group_of,
     kind_of,
+    micro_batches_of,
+    name_of,
     op_name,
     outputs_of,
     placeholder,
@@ -40,6 +43,8 @@ class Kernel:
         reads: stored values of the whole graph, in the order of the text's placeholders.
         shifts: how many elements into each of ``reads`` its pointer points, so that the time steps
             of a recurrent net, which read slices of one value, are one kernel.
+        strides: how many elements further each of ``reads`` is read in the next round, which is of
+            the next micro-batch.
         writes: stored values that the kernel makes, in the order of the text's outputs.
         updates: placeholders of the whole graph that the kernel overwrites, also in ``reads``.
     """
@@ -48,6 +53,7 @@ class Kernel:
     text: str
     reads: tuple[Node, ...]
     shifts: tuple[int, ...]
+    strides: tuple[int, ...]
     writes: tuple[Node, ...]
     updates: tuple[Node, ...]
 
@@ -103,7 +109,8 @@ def _extract(number: int, nodes: Sequence[Node], yielded: set[Node]) -> Kernel:
     )
     written = tuple(base_of(node.args[0]) for node in updates)
     places = tuple(shifts.get(base, 0) for base in reads)
-    return Kernel(number, text(new), tuple(reads), places, writes, written)
+    strides = tuple(_stride(base, nodes) for base in reads)
+    return Kernel(number, text(new), tuple(reads), places, strides, writes, written)
 
 
 def _is_sliced(view: Node) -> bool:
@@ -123,6 +130,41 @@ def _shift(base: Node, nodes: Sequence[Node]) -> int:
             if base_of(operand) is base:
                 found.add(_first_start(operand))
     return found.pop() if len(found) == 1 else 0
+
+
+def _stride(base: Node, nodes: Sequence[Node]) -> int:
+    """How far apart the parts of a value lie that a group reads round by round, in elements.
+
+    Raises:
+        PlanError: it reads such a part and all of the value besides.
+    """
+    count = micro_batches_of(base)
+    if count == 1:
+        return 0
+    reads = {
+        _is_part(operand, count)
+        for node in nodes
+        for operand in node.all_input_nodes
+        if base_of(operand) is base
+    }
+    if len(reads) > 1:
+        raise PlanError(
+            where=f"kernel of {nodes[-1].name}",
+            found=f"it reads a part of {name_of(base)} and all of it",
+            needed="a kernel for each",
+            remedy="Compile without micro_batches, and report this fault of the compiler",
+        )
+    return type_of(base).size // count if reads == {True} else 0
+
+
+def _is_part(view: Node, count: int) -> bool:
+    """Whether a view is of the first of so many parts of a value along its first axis."""
+    while kind_of(view) is Kind.VIEW:
+        source = view.all_input_nodes[0]
+        if kind_of(source) is not Kind.VIEW and op_name(view) == "slice":
+            return view.args[1:] == (0, 0, type_of(source).shape[0] // count)
+        view = source
+    return False
 
 
 def _first_start(view: Node) -> int:

@@ -14,6 +14,7 @@ from pockengine.ir.graph import (
     ancestors,
     calls,
     kind_of,
+    micro_batches_of,
     name_of,
     op_name,
     placeholder,
@@ -106,7 +107,7 @@ def _sources(graph: Graph) -> dict[Node, frozenset[Node]]:
     """The constants that each constant value is computed from; other values are left out."""
     sources: dict[Node, frozenset[Node]] = {}
     for node in graph.nodes:
-        if role_of(node) is Role.CONST:
+        if role_of(node) is Role.CONST and micro_batches_of(node) == 1:
             sources[node] = frozenset([node])
         elif node.op == "call_function" and kind_of(node) is not Kind.UPDATE:
             operands = node.all_input_nodes

@@ -19,7 +19,8 @@ from pockengine.ir.graph import (
 )
 from pockengine.ir.types import Role, TensorType
 from pockengine.ir.verify import base_of
-from pockengine.modes import ema_name
+from pockengine.modes import LAST_ROUND, ema_name
+from pockengine.passes.split_batch import round_flag
 
 
 def track_average(graph: Graph, decay: float | None) -> Graph:
@@ -60,18 +61,22 @@ def track_average(graph: Graph, decay: float | None) -> Graph:
 
 def _tracked(found: Outputs, share: float) -> Outputs:
     made = list(found.updates)
+    last = round_flag(made[0].graph, LAST_ROUND)
     for node in found.updates:
         target, value = node.args
         assert isinstance(value, Node)
         owner = base_of(target)
         if role_of(owner) is Role.PARAM:
-            made.append(_step(node.graph, ema_name(name_of(owner)), value, share))
+            made.append(_step(node.graph, ema_name(name_of(owner)), value, share, last))
     return replace(found, updates=tuple(made))
 
 
-def _step(graph: Graph, name: str, value: Node, share: float) -> Node:
+def _step(graph: Graph, name: str, value: Node, share: float, last: Node | None) -> Node:
     kind = TensorType(type_of(value).shape, type_of(value).dtype)
     with graph.inserting_before(next(calls(graph), None)):
         average = placeholder(graph, name, kind, Role.STATE)
     way = emit(graph, "mul", emit(graph, "sub", value, average), share)
-    return emit(graph, "update", average, emit(graph, "add", average, way))
+    moved = emit(graph, "add", average, way)
+    if last is not None:
+        moved = emit(graph, "where", last, moved, average)
+    return emit(graph, "update", average, moved)

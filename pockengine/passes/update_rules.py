@@ -31,8 +31,9 @@ def _sgd(to: Writer, name: str, target: Node, gradient: Node, chosen: Settings) 
     step = _decayed(to, target, gradient, chosen)
     if optimizer.momentum != 0:
         buffer = to.of("momentum_buffer", name)
-        kept = to.emit("add", to.emit("mul", buffer, optimizer.momentum), step)
-        to.update(buffer, kept)
+        decay = to.begun(optimizer.momentum, 1.0)
+        kept = to.emit("add", to.emit("mul", buffer, decay), step)
+        to.update(buffer, kept, each_round=to.first is not None)
         ahead = to.emit("mul", kept, optimizer.momentum) if optimizer.nesterov else None
         step = kept if ahead is None else to.emit("add", step, ahead)
     return to.emit("sub", target, to.emit("mul", step, to.rate(chosen)))
@@ -140,7 +141,8 @@ def _decayed(to: Writer, target: Node, gradient: Node, chosen: Settings) -> Node
     """The gradient with weight decay in it."""
     if chosen.weight_decay == 0:
         return gradient
-    return to.emit("add", gradient, to.emit("mul", target, chosen.weight_decay))
+    decay = to.begun(chosen.weight_decay, 0.0)
+    return to.emit("add", gradient, to.emit("mul", target, decay))
 
 
 def _shrunk(to: Writer, target: Node, chosen: Settings) -> Node:

@@ -18,7 +18,9 @@ from pockengine.ir.graph import (
     placeholders,
 )
 from pockengine.ir.types import Role, TensorType
+from pockengine.modes import FIRST_ROUND, LAST_ROUND, is_accumulator
 from pockengine.optimizer import Optimizer, Settings, state_name
+from pockengine.passes.split_batch import round_flag
 from pockengine.scheme import Channels
 
 LEARNING_RATE = "lr"
@@ -34,6 +36,10 @@ class Writer:
         found: what the graph yields; its gradients are of one graph, under construction.
         channels: the slice of each parameter whose gradient is that of a slice.
         state: types of all state, by name.
+
+    Attributes:
+        first: whether this round is a step's first, where gradients are those of a round each.
+        last: whether it is the last; None where a step is one round.
     """
 
     optimizer: Optimizer
@@ -45,6 +51,8 @@ class Writer:
     owned: dict[str, Node] = field(init=False)
     scalars: dict[tuple[Argument, ...], object] = field(default_factory=dict)
     updates: list[Node] = field(default_factory=list)
+    first: Node | None = field(init=False)
+    last: Node | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.graph = next(iter(self.found.gradients.values())).graph
@@ -54,6 +62,9 @@ class Writer:
                 role = Role.HYPER if name == LEARNING_RATE else Role.STATE
                 plain = TensorType(kind.shape, kind.dtype)
                 self.extra[name] = placeholder(self.graph, name, plain, role)
+        self.last = round_flag(self.graph, LAST_ROUND)
+        summed = any(is_accumulator(name_of(x)) for x in placeholders(self.graph, Role.STATE))
+        self.first = None if summed else round_flag(self.graph, FIRST_ROUND)
         self.owned = {name_of(node): node for node in placeholders(self.graph, Role.PARAM)}
 
     def target(self, name: str) -> Node:
@@ -66,9 +77,22 @@ class Writer:
         """Append a call."""
         return emit(self.graph, op, *args)
 
-    def update(self, target: Node, value: Node) -> None:
-        """Append an update."""
+    def update(self, target: Node, value: Node, *, each_round: bool = False) -> None:
+        """Append an update; of the rounds of a step the last one makes it, if not each does."""
+        if self.last is not None and not each_round:
+            value = self.emit("where", self.last, value, target)
         self.updates.append(self.emit("update", target, value))
+
+    def begun(self, first: float, later: float) -> Argument:
+        """What is one number in a step's first round, and another in later ones."""
+        if self.first is None:
+            return first
+
+        def chosen() -> Node:
+            numbers = [self.emit("full", (), number, "f32") for number in (first, later)]
+            return self.emit("where", self.first, *numbers)
+
+        return self.once(("begun", first, later), chosen)
 
     def of(self, kind: str, name: str) -> Node:
         """The placeholder of a parameter's state."""

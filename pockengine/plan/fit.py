@@ -63,7 +63,7 @@ def _too_big(target: Target, found: int, limit: int, memory: str, detail: str) -
         where=target.name,
         found=f"needs {_kib(found)} of {memory} ({detail})",
         needed=f"has {_kib(limit)}",
-        remedy="Update fewer layers, or halve the batch or the image",
+        remedy="Update fewer layers, compile with micro_batches, or halve the batch or the image",
     )
 
 

@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from torch.fx import Graph, Node
 
 from pockengine.errors import PlanError
-from pockengine.ir.graph import calls, name_of, outputs_of, placeholders, role_of, scope_of, type_of
+from pockengine.ir.graph import (
+    calls,
+    name_of,
+    outputs_of,
+    placeholders,
+    role_of,
+    rounds_of,
+    scope_of,
+    type_of,
+)
 from pockengine.ir.joined import parts_of, stored_parts
 from pockengine.ir.types import Region, Role, TensorType
 from pockengine.ir.verify import base_of
@@ -66,6 +75,7 @@ class EntryPlan:
     Args:
         order: its kernels in the order they run, as indices into the fused order.
         commit: the first step that updates a parameter or state; -1 if none does.
+        rounds: how often its kernels run, once for each micro-batch.
         values: its transient values, in the order they are made.
         offsets: byte offset in the arena by node of the fused graph; what is joined in place has
             one besides its parts'.
@@ -76,6 +86,7 @@ class EntryPlan:
 
     order: tuple[int, ...]
     commit: int
+    rounds: int = 1
     values: tuple[Value, ...]
     offsets: Mapping[Node, int]
     arena_bytes: int
@@ -184,11 +195,13 @@ def plan_entry(graph: Graph, works: Sequence[Work], alignment_bytes: int = ALIGN
     check(buffers, packing.offsets, packing.peak)
     offsets = problem.offsets(packing.offsets)
     check_joined(problem.joined, offsets)
-    check_ownership([works[i] for i in ordered], problem.inputs, problem.yielded, offsets)
+    kept = (*problem.yielded, *problem.lasting)
+    check_ownership([works[i] for i in ordered], problem.inputs, kept, offsets)
     commits = [step for step, index in enumerate(ordered) if works[index].updates]
     return EntryPlan(
         order=tuple(ordered),
         commit=commits[0] if commits else -1,
+        rounds=rounds_of(graph),
         values=tuple(problem.told(node, offsets[node]) for node in problem.values),
         offsets=offsets,
         arena_bytes=_aligned(packing.peak, alignment_bytes),
@@ -202,6 +215,7 @@ class _Problem:
 
     def __init__(self, graph: Graph, works: Sequence[Work]) -> None:
         self.inputs = tuple(placeholders(graph, Role.INPUT, Role.TARGET, Role.HYPER))
+        self.lasting = self.inputs if rounds_of(graph) > 1 else ()  # further rounds read them
         self.values = [*self.inputs, *(node for work in works for node in work.writes)]
         found = outputs_of(graph)
         head = () if found.loss is None else (found.loss,)
@@ -220,7 +234,7 @@ class _Problem:
             )
             for index in self.sequence
         ]
-        outputs = frozenset(number[node] for node in self.yielded)
+        outputs = frozenset(number[node] for node in (*self.yielded, *self.lasting))
         self.order = order(self._tasks, sizes=self._sizes, outputs=outputs)
         self._spans = lifetimes(self._tasks, self.order, count=len(self.values), outputs=outputs)
         self._number = number
@@ -251,7 +265,8 @@ class _Problem:
             if read not in self._number or (taken | self._parts) & {read, write}:
                 continue
             source, target = self._number[read], self._number[write]
-            dies = self._spans[source][1] == step + 1 and read not in self.yielded
+            kept = read in self.yielded or read in self.lasting
+            dies = self._spans[source][1] == step + 1 and not kept
             if dies and self._sizes[source] == self._sizes[target]:
                 self._root[target] = self._root[source]
                 taken |= {read, write}

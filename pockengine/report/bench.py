@@ -127,7 +127,8 @@ def bench(
         scheme=scheme,
     )
     source = next(source for source in prepared.sources if source.name == "step")
-    ordered = [source.kernels[i] for i in prepared.plan.entries["step"].order]
+    entry = prepared.plan.entries["step"]
+    ordered = [source.kernels[i] for i in entry.order] * entry.rounds
     program = link(prepared, tuning=tuned)
     other = eager_step(workload, prepared.scheme, threads) if eager else None
     with pinned(threads), Trainer(program, prepared.captured.tensors, threads) as trainer:

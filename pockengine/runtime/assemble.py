@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,12 +66,8 @@ def assemble(
     for source in sources:
         builder = _EntryBuilder(source, plan.places, plan.entries[source.name])
         entries.append(builder.entry(len(calls)))
-        for index in plan.entries[source.name].order:
-            kernel = source.kernels[index]
+        for kernel, operands in builder.calls():
             cut = ranges[kernel.text]
-            shifts = (*kernel.shifts, *(0 for _ in kernel.writes))
-            pairs = zip(kernel.operands, shifts, strict=True)
-            operands = tuple(builder.operand(node, shift) for node, shift in pairs)
             calls.append(Call(number[kernel.text], operands, cut.extent, cut.grain))
     descriptor = Descriptor(
         region_bytes=plan.region_bytes,
@@ -90,6 +86,18 @@ class _EntryBuilder:
         self._source = source
         self._places = places
         self._plan = plan
+
+    def calls(self) -> Iterator[tuple[Kernel, tuple[Operand, ...]]]:
+        """The kernels in the order they run, with where their operands lie, round by round."""
+        for number in range(self._plan.rounds):
+            for index in self._plan.order:
+                kernel = self._source.kernels[index]
+                shifts = [
+                    shift + number * stride
+                    for shift, stride in zip(kernel.shifts, kernel.strides, strict=True)
+                ]
+                pairs = zip(kernel.operands, (*shifts, *(0 for _ in kernel.writes)), strict=True)
+                yield kernel, tuple(self.operand(node, shift) for node, shift in pairs)
 
     def operand(self, node: Node, shift: int = 0) -> Operand:
         """Where a stored value lies, or its element number ``shift`` in the order of storage."""
@@ -112,9 +120,10 @@ class _EntryBuilder:
             inputs=self._inputs(),
             outputs=(*(() if loss is None else (loss,)), *outputs),
             first_call=first_call,
-            calls=len(self._plan.order),
+            calls=len(self._plan.order) * self._plan.rounds,
             commit=self._plan.commit,
             guard=loss if self._plan.commit >= 0 else None,
+            rounds=self._plan.rounds,
         )
 
     def _inputs(self) -> tuple[Port, ...]:

@@ -107,6 +107,8 @@ class Entry:
         commit: the first of its calls (counted from ``first_call``) that updates a param or state;
             -1 if none does.
         guard: float32 values (the loss) that have to be finite before ``commit`` runs.
+        rounds: its calls are so many rounds alike, one for each micro-batch; the guard is looked at
+            in each of them, at the call that is ``commit`` in the first.
     """
 
     name: str
@@ -116,6 +118,7 @@ class Entry:
     calls: int
     commit: int = -1
     guard: Port | None = None
+    rounds: int = 1
 
 
 @dataclass(frozen=True, slots=True)

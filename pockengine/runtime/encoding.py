@@ -19,7 +19,7 @@ from pockengine.runtime.descriptor import (
     Port,
 )
 
-VERSION = 1
+VERSION = 2
 MAX_OPERANDS = 32
 
 _MAGIC = b"PockEng\0"
@@ -33,7 +33,7 @@ _KERNEL = struct.Struct("<2I")
 _CALL = struct.Struct("<4Iq")
 _OPERAND = struct.Struct("<Q")
 _PORT = struct.Struct("<I4B2Q3q")
-_ENTRY = struct.Struct("<8I")
+_ENTRY = struct.Struct("<10I")
 _PAGE = struct.Struct("<2I3Q")
 _SECTIONS = (_KERNEL, _CALL, _OPERAND, _PORT, _ENTRY, _PAGE)
 
@@ -173,6 +173,8 @@ def _encode_port(port: Port, names: _Names) -> bytes:
 def _encode_entry(entry: Entry, ports: list[bytes], names: _Names) -> bytes:
     if entry.guard and entry.commit < 0:
         raise _misfit(f"{entry.name} has a guard but nothing that it guards")
+    if entry.rounds < 1 or entry.calls % entry.rounds:
+        raise _misfit(f"{entry.name} has {entry.calls} calls in {entry.rounds} rounds")
     first = len(ports)
     ports += [_encode_port(port, names) for port in (*entry.inputs, *entry.outputs)]
     guard = len(ports) if entry.guard else _NONE
@@ -187,6 +189,8 @@ def _encode_entry(entry: Entry, ports: list[bytes], names: _Names) -> bytes:
         len(entry.inputs),
         len(entry.outputs),
         guard,
+        entry.rounds,
+        0,
     )
 
 
@@ -277,7 +281,7 @@ def _read_port(row: tuple[int, ...], names: bytes) -> Port:
 
 
 def _read_entry(row: tuple[int, ...], ports: Sequence[Port], names: bytes) -> Entry:
-    name, first_call, calls, commit, first, inputs, outputs, guard = row
+    name, first_call, calls, commit, first, inputs, outputs, guard, rounds, _ = row
     return Entry(
         _read_name(names, name),
         tuple(ports[first : first + inputs]),
@@ -286,4 +290,5 @@ def _read_entry(row: tuple[int, ...], ports: Sequence[Port], names: bytes) -> En
         calls,
         -1 if commit == _NONE else commit,
         None if guard == _NONE else ports[guard],
+        rounds,
     )

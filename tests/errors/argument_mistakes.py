@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import pockengine as pe
-from pockengine.errors import InputError, PlanError, SchemeError
+from pockengine.errors import CaptureError, InputError, PlanError, SchemeError
 from pockengine.lower.tuning import Processor, Tuning
-from tests.errors.mistake import Mistakes, Y, build, network
+from tests.errors.mistake import Mistakes, X, Y, build, network
 
 mistakes = Mistakes()
 
@@ -350,6 +350,49 @@ def accumulate_nothing(_: Path) -> object:
 def accumulate_in_words(_: Path) -> object:
     """The number of accumulated batches is a word."""
     return build(accumulate="4")
+
+
+@mistakes(InputError)
+def no_micro_batches(_: Path) -> object:
+    """A batch is taken apart into 0 micro-batches."""
+    return build(micro_batches=0)
+
+
+@mistakes(InputError)
+def micro_batches_do_not_divide(_: Path) -> object:
+    """Four samples are taken apart into 3 micro-batches."""
+    return build(micro_batches=3)
+
+
+@mistakes(InputError)
+def micro_batches_and_accumulation(_: Path) -> object:
+    """Batches are taken apart and put together at once."""
+    return build(micro_batches=2, accumulate=2)
+
+
+@mistakes(InputError)
+def micro_batches_of_several_shapes(_: Path) -> object:
+    """Steps of two shapes are to be taken apart into micro-batches."""
+    return build(micro_batches=2, shapes=[(X[:2], Y[:2])])
+
+
+@mistakes(InputError)
+def micro_batches_and_padding(_: Path) -> object:
+    """Smaller batches are padded and taken apart at once."""
+    return build(micro_batches=2, partial=True)
+
+
+@mistakes(CaptureError)
+def micro_batches_of_an_unknown_loss(_: Path) -> object:
+    """The loss of a batch in micro-batches is a function that nothing is known of."""
+    return build(micro_batches=2, loss=lambda output, target: output.sum() * target.sum())
+
+
+@mistakes(CaptureError)
+def micro_batches_share_statistics(_: Path) -> object:
+    """A model whose BatchNorm trains is to take micro-batches."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    return build(model, micro_batches=2)
 
 
 @mistakes(InputError)

@@ -41,6 +41,7 @@ def compare(
     target: str,
     optimizer: pe.SGD | pe.AdamW,
     lr: float,
+    micro_batches: int = 1,
 ) -> Compared:
     """Step one model through the same random batches here and there; skips without an emulator.
 
@@ -51,6 +52,7 @@ def compare(
         target: name of the machine.
         optimizer: of both runs.
         lr: the learning rate.
+        micro_batches: parts of a batch.
     """
     emulator = get_target(target).emulator
     assert emulator
@@ -59,7 +61,7 @@ def compare(
     batches: list[Batch] = [
         (torch.randn(inputs), torch.randint(0, classes, inputs[:1])) for _ in range(STEPS)
     ]
-    made = {"loss": "cross_entropy", "optimizer": optimizer}
+    made = {"loss": "cross_entropy", "optimizer": optimizer, "micro_batches": micro_batches}
     with pe.compile(model, batches[0], threads=1, **made) as host:  # type: ignore[arg-type]
         losses = [host.step(*batch, lr=lr) for batch in batches]
     trainer = pe.compile(model, batches[0], target=target, **made)  # type: ignore[arg-type]

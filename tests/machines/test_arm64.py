@@ -42,6 +42,13 @@ def test_mobilenet_v2() -> None:
     compare(model, (2, 3, 32, 32), 10, "linux-arm64", pe.SGD(momentum=0.9), 1e-4).assert_equal()
 
 
+def test_micro_batches() -> None:
+    """The tables of a step in rounds are the same everywhere."""
+    compare(
+        mlp(), (16, 32), 10, "linux-arm64", pe.SGD(momentum=0.9), 0.1, micro_batches=4
+    ).assert_equal()
+
+
 def test_export_needs_another_machine(tmp_path: Path) -> None:
     """A trainer for the host has no object files to export."""
     batch = (torch.zeros(2, 32), torch.zeros(2, dtype=torch.long))

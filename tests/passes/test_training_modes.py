@@ -15,6 +15,7 @@ from pockengine.modes import Clip
 from pockengine.passes.accumulate_gradients import accumulate_gradients, take_accumulated
 from pockengine.passes.clip_gradients import clip_gradients
 from pockengine.passes.read_average import read_average
+from pockengine.passes.split_batch import accumulate_rounds, split_batch
 from pockengine.passes.track_average import track_average
 from pockengine.scheme import Channels
 from tests.passes.golden import example
@@ -28,6 +29,8 @@ from tests.passes.golden import example
         (take_accumulated, lambda graph: take_accumulated(graph, mean=True)),
         (track_average, lambda graph: track_average(graph, 0.75)),
         (read_average, lambda graph: read_average(graph, {"w": Channels(0, 2)})),
+        (split_batch, lambda graph: split_batch(graph, 4, {"part": "x"}, {"all": "x"})),
+        (accumulate_rounds, accumulate_rounds),
     ],
 )
 def test_docstring(rewrite: Callable[..., Graph], run: Callable[[Graph], Graph]) -> None:
@@ -44,6 +47,7 @@ def test_nothing_asked_changes_nothing() -> None:
     assert clip_gradients(before, None) is before
     assert track_average(before, 0.9) is before
     assert track_average(before, None) is before
+    assert accumulate_rounds(before) is before
 
 
 @pytest.mark.parametrize("limit", [0.5, 1e3])

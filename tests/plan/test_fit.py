@@ -48,7 +48,7 @@ def test_too_little_working_memory() -> None:
     assert str(caught.value) == (
         "stm32f746: needs 321 KiB of working memory (arena 310 KiB, param 10 KiB, state 1 KiB; "
         "body.0's values hold 160 KiB at the worst moment); has 320 KiB. "
-        "Update fewer layers, or halve the batch or the image"
+        "Update fewer layers, compile with micro_batches, or halve the batch or the image"
     )
 
 

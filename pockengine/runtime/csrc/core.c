@@ -117,7 +117,9 @@ static int32_t check_entries(const pe_trainer* t) {
     if ((uint64_t)entry->first_call + entry->calls > h->calls) return PE_BAD_DESCRIPTOR;
     if ((uint64_t)entry->first_port + entry->inputs + entry->outputs > h->ports)
       return PE_BAD_DESCRIPTOR;
-    if (entry->commit != PE_NONE && entry->commit >= entry->calls) return PE_BAD_DESCRIPTOR;
+    if (!entry->rounds || entry->calls % entry->rounds) return PE_BAD_DESCRIPTOR;
+    if (entry->commit != PE_NONE && entry->commit >= entry->calls / entry->rounds)
+      return PE_BAD_DESCRIPTOR;
     for (uint32_t i = 0; i < entry->inputs; ++i)
       if (PE_OPERAND_REGION(ports[entry->first_port + i].operand) != PE_REGIONS - 1)
         return PE_BAD_DESCRIPTOR;

@@ -56,6 +56,8 @@ typedef struct pe_entry {
   uint32_t commit; /* the first call that updates a param or state, or PE_NONE */
   uint32_t first_port, inputs, outputs;
   uint32_t guard; /* a port, or PE_NONE */
+  uint32_t rounds; /* of calls alike, one for each micro-batch */
+  uint32_t reserved;
 } pe_entry;
 
 typedef struct pe_page {

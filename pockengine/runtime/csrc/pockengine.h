@@ -21,7 +21,7 @@ enum {
   PE_REGIONS = 4,          /* const, param, state, arena */
   PE_MAX_OPERANDS = 32,    /* of one kernel */
   PE_DESCRIPTOR_ALIGN = 8, /* bytes; a descriptor is read in place, from flash if need be */
-  PE_FORMAT_VERSION = 1
+  PE_FORMAT_VERSION = 2
 };
 
 enum pe_code {

@@ -165,10 +165,12 @@ static int32_t kernel_failed(pe_trainer* t, const pe_entry* entry, uint32_t inde
 
 static int32_t run_calls(pe_trainer* t, const pe_entry* entry, double ms[], double (*clock)(void)) {
   const pe_call* calls = (const pe_call*)t->calls + entry->first_call;
+  uint32_t round = entry->calls / entry->rounds, commit = entry->commit;
   for (uint32_t i = 0; i < entry->calls; ++i) {
     double start = 0;
     int32_t status;
-    if (i == entry->commit && entry->guard != PE_NONE) {
+    if (i == commit && entry->guard != PE_NONE) {
+      commit += round;
       const pe_port* guard = (const pe_port*)t->ports + entry->guard;
       status = check_finite(t, guard, address(t, guard->operand), PE_LOSS_NOT_FINITE);
       if (status) return status;
