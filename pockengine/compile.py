@@ -265,21 +265,18 @@ def prepare(  # noqa: PLR0913 - as compile
     wanted = Scheme.from_requires_grad(model) if scheme is None else checked_scheme(scheme)
     model = wanted.prepared(model)
     chosen = wanted.resolve(model)
-    part = None
     if modes.micro_batches > 1:
-        part = _part(model, declared, loss, modes.micro_batches, partial=partial)
+        _check_alone(declared, partial=partial)
     if partial:
         check_independent(model, "compile(partial=True)")
         declared = [replace(each, batch=weighted_batch(each.batch)) for each in declared]
         loss = weighted_loss(loss)
     captures = _captures(model, [each.batch for each in declared], loss)
     captured = captures[0]
-    more = [dict(each.tensors) for each in captures[1:]]
-    if part is not None:
-        part = with_own_constants(part, captured.tensors, "micro_batch")
-        more.append({**part.tensors, **modes.micro_batch_flags()})
-    if more:
-        captured = replace(captured, tensors=dict(ChainMap(dict(captured.tensors), *more)))
+    if len(captures) > 1:
+        tensors = dict(ChainMap(*(dict(each.tensors) for each in captures)))
+        captured = replace(captured, tensors=tensors)
+    captured, part = with_part(captured, model, declared[0].batch, loss, modes)
     dtypes = {name: tensor.dtype for name, tensor in captured.tensors.items()}
     if weights is not None:
         stored = StoredWeights(weights, captured.tensors, captured.aliases)
@@ -429,10 +426,33 @@ def _captures(model: nn.Module, batches: Sequence[Batch], loss: Loss) -> list[Ca
     return found
 
 
-def _part(
-    model: nn.Module, declared: Sequence[Shape], loss: Loss, count: int, *, partial: bool
-) -> Captured:
-    """The model at the shape of a micro-batch."""
+def with_part(
+    captured: Captured, model: nn.Module, batch: Batch, loss: Loss, modes: Modes
+) -> tuple[Captured, Captured | None]:
+    """A capture with all contents, and that of a micro-batch; None where a step is not parted.
+
+    Args:
+        captured: the model at the shape of the batch.
+        model: as ``compile``.
+        batch: of the shape that steps have.
+        loss: as ``compile``.
+        modes: of a step.
+
+    Raises:
+        InputError: the batch cannot be parted.
+        CaptureError: samples see each other, or it is not known whether the loss adds up.
+    """
+    if modes.micro_batches == 1:
+        return captured, None
+    check_independent(model, "compile(micro_batches=...)")
+    made = capture(model, micro_batch(batch, modes.micro_batches), part_loss(loss))
+    part = with_own_constants(made, captured.tensors, "micro_batch")
+    contents = [dict(captured.tensors), dict(part.tensors), modes.micro_batch_flags()]
+    return replace(captured, tensors=dict(ChainMap(*contents))), part
+
+
+def _check_alone(declared: Sequence[Shape], *, partial: bool) -> None:
+    """Steps in micro-batches are of one shape, without padding."""
     if partial or any(each.train for each in declared[1:]):
         raise InputError(
             where="compile(micro_batches=...)",
@@ -440,8 +460,6 @@ def _part(
             needed="steps of whole batches of one shape",
             remedy="Leave partial out" if partial else "Give shapes=[pe.Shape(batch, train=False)]",
         )
-    check_independent(model, "compile(micro_batches=...)")
-    return capture(model, micro_batch(declared[0].batch, count), part_loss(loss))
 
 
 def _signature(captured: Captured) -> Signature:

@@ -1,8 +1,9 @@
 """Whole schemes on real tasks: `python -m experiments.contribution.compare PAIR`.
 
 Four arms are fine-tuned by the compiled trainer: all parameters; the scheme that the search chooses
-for 1/1.6 of their time and a quarter of the transient memory of full training in PyTorch; and of
-the same working memory the most biases, and the most whole layers, counted from the output. Each
+for 1/1.6 of their time and a quarter of the transient memory of full training in PyTorch, in two
+micro-batches; and of the same working memory the most biases, and the most whole layers, counted
+from the output, in as many. Each
 arm is tuned alike: every learning rate of the pair with seeds 0 and 1, then the best one with seeds
 2 to 4. Besides, random schemes spread over the memory range are trained, for what the profile
 predicts of them. Learning rates are chosen by the part that the profile measured on; what is told
@@ -31,10 +32,9 @@ from torch.nn.functional import cross_entropy
 import pockengine as pe
 from experiments.beside import saved_bytes
 from experiments.contribution.pairs import PAIRS, Pair, Part, load
-from experiments.contribution.run import BATCH, CACHE, EPOCHS, HERE, settings
-from pockengine.compile import Prepared, prepare_captured
+from experiments.contribution.run import BATCH, CACHE, EPOCHS, HERE, LOSS, settings
+from pockengine.compile import Prepared, link, prepare_captured, with_part
 from pockengine.contribution.begin import Begun, begin
-from pockengine.contribution.build import build
 from pockengine.contribution.candidates import candidate_of
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.pool import local_pool
@@ -42,15 +42,19 @@ from pockengine.contribution.report import Report
 from pockengine.contribution.search import Found
 from pockengine.contribution.study import arrays_of, digest
 from pockengine.contribution.trial import Candidate, Course, run_trials
+from pockengine.frontend.capture import Captured
+from pockengine.modes import Modes
 from pockengine.plan.amounts import step_ms_of
 from pockengine.plan.fit import working_bytes
 from pockengine.plan.memory import Plan
 from pockengine.scheme import Scheme
 from pockengine.targets import get_target
+from pockengine.trainer import Trainer
 
 TUNING, SEEDS = (0, 1), (0, 1, 2, 3, 4)
 TEST, HELD = 0, 1  # parts of a row
 TRANSIENT, SPEED = 0.25, 1.6  # of full training's
+PARTS = 2  # of a batch, but where everything is trained
 MARGIN, LEAST_MARGIN = 1.06, 1.03  # for what was measured of the time
 ROUNDS = 3  # of a choice and its time
 HALVINGS = 8  # of the memory between the head alone and everything
@@ -114,13 +118,25 @@ class Comparison:
 
     def prepared(self, candidate: Candidate) -> Prepared:
         """A candidate planned as ``compile`` would, without a frozen front."""
+        whole, study = candidate == self.full, self.begun.study
+        captured, part = (study.captured, None) if whole else self._parted
         return prepare_captured(
-            [self.begun.study.captured],
+            [captured],
             trains=[True],
             scheme=Scheme(dict(candidate.fractions)),
             channels=dict(candidate.channels),
-            optimizer=self.begun.study.optimizer,
+            optimizer=study.optimizer,
+            modes=Modes() if whole else self._modes,
+            part=part,
         )
+
+    _modes = Modes(micro_batches=PARTS)
+
+    @cached_property
+    def _parted(self) -> tuple[Captured, Captured | None]:
+        """The model at the shapes of a batch and of a micro-batch."""
+        captured, batch = self.begun.study.captured, self.begun.example
+        return with_part(captured, self.model, batch, LOSS, self._modes)
 
     def arms(self) -> dict[str, Candidate]:
         """The arms, those of the search and of the same memory."""
@@ -163,7 +179,7 @@ class Comparison:
         target, limit = get_target("host"), high
         best: tuple[Found, Plan] | None = None
         for _ in range(HALVINGS):
-            found = self.report.best(memory_bytes=limit, step_ms=most_ms)
+            found = self.report.best(memory_bytes=limit, step_ms=most_ms, micro_batches=PARTS)
             plan = self.prepared(self.candidate(found.choice)).plan
             if plan.arena_bytes <= TRANSIENT * self.torch_saved_bytes:
                 best, low = (found, plan), limit
@@ -251,17 +267,10 @@ class Comparison:
         inputs = arrays_of(place, "train", "cut-1", len(study.captured.inputs))
         targets = arrays_of(place, "train", "targets", len(study.captured.targets))
         batch = [x[: study.batch] for x in (*inputs, *targets)]
-        trainers = {
-            name: build(
-                study.captured,
-                study.optimizer,
-                scheme=Scheme(dict(arm.fractions)),
-                channels=dict(arm.channels),
-                brief=False,
-                threads=1,
-            )
-            for name, arm in arms.items()
-        }
+        trainers = {}
+        for name, arm in arms.items():
+            prepared = self.prepared(arm)
+            trainers[name] = Trainer(link(prepared), prepared.captured.tensors, threads=1)
         taken: dict[str, list[float]] = {name: [] for name in arms}
         for _ in range(STEPS + 2):
             for name, trainer in trainers.items():
@@ -338,7 +347,7 @@ def predicted(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-PARTS = {"compared": compared, "predicted": predicted}
+TASKS = {"compared": compared, "predicted": predicted}
 
 
 def main() -> None:
@@ -347,7 +356,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("pairs", nargs="+", choices=sorted(PAIRS))
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="only this")
+    parser.add_argument("--part", nargs="+", choices=TASKS, default=list(TASKS), help="only this")
     parser.add_argument("--jobs", type=int, help="processes; default: one a core")
     options = parser.parse_args()
     for name in options.pairs:
@@ -355,7 +364,7 @@ def main() -> None:
         for part in options.part:
             path = HERE / part / f"{name}.json"
             path.parent.mkdir(exist_ok=True)
-            path.write_text(json.dumps(PARTS[part](comparison), indent=1) + "\n")
+            path.write_text(json.dumps(TASKS[part](comparison), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,13 +22,13 @@ from pockengine.contribution.begin import Settings
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pockengine-profiles"
-SEEDS, EPOCHS, BATCH = 2, 1, 8
+SEEDS, EPOCHS, BATCH, LOSS = 2, 1, 8, "cross_entropy"
 
 
 def settings(lr: float) -> Settings:
     """How trials are run at a learning rate: as ``profile`` runs those of ``profiled``."""
     return Settings(
-        loss="cross_entropy",
+        loss=LOSS,
         optimizer=pe.SGD(momentum=0.9),
         lr=lr,
         epochs=EPOCHS,

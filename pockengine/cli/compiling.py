@@ -11,6 +11,7 @@ import click
 from pockengine.cli.options import (
     as_json,
     documented,
+    micro_batches_option,
     of_model,
     target_option,
     threads_option,
@@ -28,13 +29,7 @@ if TYPE_CHECKING:
 @threads_option
 @tuning_option
 @click.option("--partial", is_flag=True, help="Let a batch have fewer samples than --batch.")
-@click.option(
-    "--micro-batches",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Equal parts of a batch that a step runs in turn: activations are those of one.",
-)
+@micro_batches_option
 @click.option(
     "-o",
     "--output",

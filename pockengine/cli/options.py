@@ -115,6 +115,13 @@ tuning_option = click.option(
     help="File of `pockengine tune` for the target's processor: results differ by rounding only.",
 )
 
+micro_batches_option = click.option(
+    "--micro-batches",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Equal parts of a batch that a step runs in turn: activations are those of one.",
+)
 scheme_option = click.option(
     "--scheme",
     shell_complete=_names(*_SCHEMES, files=True),

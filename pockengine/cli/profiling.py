@@ -14,6 +14,7 @@ from pockengine.cli.options import (
     as_json,
     check_writable,
     documented,
+    micro_batches_option,
     model_argument,
     of_data,
     stacked,
@@ -87,6 +88,7 @@ limits = stacked(
 @click.option("--dask", help="Scheduler that runs the trials, such as tcp://host:8786.")
 @click.option("--csv", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures.")
 @limits
+@micro_batches_option
 @documented
 def profile_command(*, model: str, as_json: bool, **options: Any) -> None:
     r"""Measure which layers of MODEL are worth updating on data of your own.
@@ -188,15 +190,18 @@ def _executor(dask: str | None) -> Iterator[Executor | None]:
 
 def _answer(report: Report, model: str, options: dict[str, Any], *, as_json: bool) -> None:
     """The best choice, told and written."""
+    parts = options.get("micro_batches", 1)
     found = report.best(
         target=options["target"],
         memory_bytes=options["memory"],
         step_ms=options["step_ms"],
         energy_joules=options["energy"],
+        micro_batches=parts,
     )
     out = options["out"] or Path("scheme.json")
     target = "" if options["target"] == "host" else f" --target {options['target']}"
-    command = f"pockengine compile {model} --scheme {out}{target}"
+    parted = "" if parts == 1 else f" --micro-batches {parts}"
+    command = f"pockengine compile {model} --scheme {out}{target}{parted}"
     if options["out"]:
         report.scheme(found).save(options["out"])
     if options["html"]:

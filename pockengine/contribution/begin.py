@@ -18,7 +18,7 @@ from pockengine.contribution.fronts import are_independent, choose_cuts, compute
 from pockengine.contribution.layers import Layer, find_layers
 from pockengine.contribution.study import PARTS, Array, Score, Study, array_file, digest
 from pockengine.errors import InputError
-from pockengine.frontend.capture import Captured, canonical_batch
+from pockengine.frontend.capture import Batch, Captured, canonical_batch
 from pockengine.frontend.losses import Loss
 from pockengine.frontend.recall import recall
 from pockengine.frontend.structure import flatten
@@ -64,6 +64,7 @@ class Begun:
         layers: of the model, without the head.
         head: names of its parameters.
         cuts: for each layer and for the head, which front is kept for it, or -1.
+        example: the first batch that is trained.
     """
 
     folder: Path
@@ -72,6 +73,7 @@ class Begun:
     layers: tuple[Layer, ...]
     head: tuple[str, ...]
     cuts: tuple[int, ...]
+    example: Batch
 
 
 def begin(model: nn.Module, task: Any, settings: Settings, folder: Path) -> Begun:
@@ -133,7 +135,15 @@ def begin(model: nn.Module, task: Any, settings: Settings, folder: Path) -> Begu
     with _once(place) as missing:
         if missing:
             study.save(place)
-    return Begun(folder=place, name=name, study=study, layers=layers, head=head, cuts=tuple(cuts))
+    return Begun(
+        folder=place,
+        name=name,
+        study=study,
+        layers=layers,
+        head=head,
+        cuts=tuple(cuts),
+        example=example,
+    )
 
 
 @contextmanager

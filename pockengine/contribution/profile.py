@@ -145,7 +145,9 @@ def profile(  # noqa: PLR0913 - each a decision of its own
             sensitivity = spread(begun, work.ends(), work.estimates(), told)
         else:
             sensitivity = summarize(begun, work.measured(sorted(rungs), keep), told)
-    known = Profiled(model, begun.study.captured, begun.study.optimizer, measure)
+    known = Profiled(
+        model, begun.study.captured, begun.study.optimizer, begun.example, settings.loss, measure
+    )
     return Report(sensitivity, known)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from pockengine.compile import prepare_captured
+from pockengine.compile import prepare_captured, with_part
 from pockengine.contribution.choice import RATIOS, Choice
 from pockengine.contribution.cost_table import ChoiceCosts
 from pockengine.contribution.costs import CostTable
@@ -23,7 +23,9 @@ from pockengine.contribution.surrogate import refined
 from pockengine.contribution.table import table, to_csv
 from pockengine.disk import replace_file
 from pockengine.errors import InputError, unwritable
-from pockengine.frontend.capture import Captured
+from pockengine.frontend.capture import Batch, Captured
+from pockengine.frontend.losses import Loss
+from pockengine.modes import Modes
 from pockengine.optimizer import Optimizer
 from pockengine.plan.amounts import energy_joules_of, step_ms_of
 from pockengine.plan.fit import working_bytes
@@ -44,12 +46,16 @@ class Profiled:
         model: that was profiled.
         captured: the same as a graph.
         optimizer: of the trials.
+        batch: an example of what a step takes.
+        loss: of the trials.
         measure: fine-tunes choices as a whole.
     """
 
     model: nn.Module
     captured: Captured
     optimizer: Optimizer
+    batch: Batch
+    loss: Loss
     measure: Measure
 
 
@@ -80,6 +86,7 @@ class Report:
         memory_bytes: int | None = None,
         step_ms: float | None = None,
         energy_joules: float | None = None,
+        micro_batches: int = 1,
     ) -> Found:
         """The choice that gains most within limits, and its bound; ``scheme`` makes it a scheme.
 
@@ -92,6 +99,9 @@ class Report:
                 that the target has.
             step_ms: of a step on the target.
             energy_joules: likewise.
+            micro_batches: parts of a batch that a step runs in turn, as ``compile``. The table of
+                costs does not know them, so the model has to be at hand; times stay those of whole
+                batches.
 
         Raises:
             InputError: no choice is within the limits, the target lacks a number, or the report was
@@ -100,7 +110,10 @@ class Report:
         machine = get_target(target)
         room = machine.working_bytes if memory_bytes is None else memory_bytes
         limits = Limits(memory_bytes=room, step_ms=step_ms, energy_joules=energy_joules)
-        check = None if self._profiled is None else self._planner(machine)
+        modes = Modes(micro_batches=micro_batches)
+        if micro_batches > 1:
+            self._at_hand("best(micro_batches=...)")
+        check = None if self._profiled is None else self._planner(machine, modes)
         costs = self.costs(target)
         return best(self.sensitivity, costs, limits, target=machine, check=check)
 
@@ -242,19 +255,22 @@ class Report:
             )
         return self._profiled
 
-    def _planner(self, target: Target) -> Callable[[Choice], int]:
+    def _planner(self, target: Target, modes: Modes) -> Callable[[Choice], int]:
         """The memory that ``compile`` would plan for a choice."""
         known = self._at_hand("best")
+        captured, part = with_part(known.captured, known.model, known.batch, known.loss, modes)
 
         @lru_cache
         def planned(choice: Choice) -> int:
             scheme = self.scheme(choice).resolve(known.model)
             prepared = prepare_captured(
-                [known.captured],
+                [captured],
                 trains=[True],
                 scheme=scheme,
                 channels=scheme.channels(known.model),
                 optimizer=known.optimizer,
+                modes=modes,
+                part=part,
                 target=target,
             )
             return working_bytes(prepared.plan, target)

@@ -24,7 +24,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return reported(tmp_path_factory.mktemp("report"))
 
 
-def working_bytes(report: Report, choice: Choice) -> int:
+def working_bytes(report: Report, choice: Choice, micro_batches: int = 1) -> int:
     """What a trainer of a choice takes, as compiled."""
     (x, y), _ = task()
     trainer = pe.compile(
@@ -33,6 +33,7 @@ def working_bytes(report: Report, choice: Choice) -> int:
         loss="cross_entropy",
         optimizer=pe.SGD(momentum=0.9),
         scheme=report.scheme(choice),
+        micro_batches=micro_batches,
     )
     plan = trainer.plan
     return plan.arena_bytes + plan.param_bytes + plan.state_bytes + plan.const_bytes
@@ -48,6 +49,17 @@ def test_the_best_choice_compiles_within_its_limit(report: Report) -> None:
     assert found.memory_bytes <= limit
     assert working_bytes(report, found.choice) == found.memory_bytes
     assert found.gain <= free.gain
+
+
+def test_the_best_choice_in_micro_batches(report: Report, tmp_path: Path) -> None:
+    """Memory is that of a step in parts, which a report from a file cannot tell."""
+    found = report.best(micro_batches=4)
+    assert found.memory_bytes == working_bytes(report, found.choice, 4)
+    assert found.memory_bytes != working_bytes(report, found.choice)
+    assert found.gain == report.best().gain
+    report.save(tmp_path / "report.json")
+    with pytest.raises(InputError, match=r"micro_batches=...\): .*the model that was profiled"):
+        Report.load(tmp_path / "report.json").best(micro_batches=4)
 
 
 def test_no_choice_within_limits(report: Report) -> None:

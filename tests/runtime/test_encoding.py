@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pockengine.errors import PlanError
 from pockengine.ir.types import DType, Region
 from pockengine.runtime.descriptor import Call, Check, Descriptor, Entry, Operand, Page, Port
-from pockengine.runtime.encoding import decode, encode
+from pockengine.runtime.encoding import VERSION, decode, encode
 from tests.runtime.toy import toy_descriptor
 
 OPERANDS = st.builds(Operand, st.sampled_from(Region), st.integers(0, 2**62 - 1))
@@ -41,9 +41,10 @@ ENTRIES = st.builds(
     st.lists(PORTS, max_size=3).map(tuple),
     st.lists(PORTS, max_size=3).map(tuple),
     st.integers(0, 99),
-    st.integers(0, 99),
+    st.sampled_from([0, 12, 96]),
     st.integers(0, 99),
     st.none() | PORTS,
+    st.sampled_from([1, 3, 4]),
 )
 PAGES = st.builds(
     Page, st.integers(0, 99), st.booleans(), OPERANDS, st.integers(0, 2**64 - 1), st.integers(0, 9)
@@ -82,7 +83,7 @@ def test_damage_is_seen(position: int, bit: int) -> None:
 @given(st.binary() | st.integers(0, 900).map(lambda n: encode(toy_descriptor())[:n]))
 def test_foreign_or_truncated_bytes(data: bytes) -> None:
     """Bytes that are no whole descriptor are an error."""
-    with pytest.raises(PlanError, match="a whole descriptor of version 1"):
+    with pytest.raises(PlanError, match=f"a whole descriptor of version {VERSION}"):
         decode(data)
 
 
@@ -113,6 +114,10 @@ def test_size() -> None:
         (
             {"entries": (replace(toy_descriptor().entries[0], commit=-1),)},
             "step has a guard but nothing that it guards",
+        ),
+        (
+            {"entries": (replace(toy_descriptor().entries[0], rounds=4),)},
+            "step has 6 calls in 4 rounds",
         ),
     ],
 )
