@@ -23,7 +23,6 @@ from experiments.step_time.settings import CASES, Batch, Case
 
 if TYPE_CHECKING:
     from pockengine import Trainer
-    from pockengine.frontend.losses import Loss
 
 LR = 1e-3
 MOMENTUM = 0.9
@@ -33,7 +32,7 @@ def speed(case: Case, threads: int) -> dict[str, object]:
     """Medians in milliseconds, and transient bytes of either side."""
     torch.manual_seed(0)
     model, (inputs, labels) = case.model(), case.batch()
-    trainer = compiled(model, (inputs, labels), case.loss, threads)
+    trainer = compiled(model, (inputs, labels), case, threads)
     saved = saved_bytes(model, lambda: case.loss(model(*inputs), labels))
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
 
@@ -57,15 +56,16 @@ def speed(case: Case, threads: int) -> dict[str, object]:
     }
 
 
-def compiled(model: nn.Module, batch: Batch, loss: Loss, threads: int) -> Trainer:
+def compiled(model: nn.Module, batch: Batch, case: Case, threads: int) -> Trainer:
     """The trainer of a case."""
     import pockengine as pe  # noqa: PLC0415 - `start` counts the import
 
     return pe.compile(
         model,
         batch,
-        loss=loss,
+        loss=case.loss,
         optimizer=pe.SGD(momentum=MOMENTUM),
+        micro_batches=case.micro_batches,
         threads=threads,
     )
 
@@ -75,7 +75,7 @@ def start(case: Case, threads: int) -> dict[str, object]:
     torch.manual_seed(0)
     model, (inputs, labels) = case.model(), case.batch()
     begun, before = time.perf_counter(), os.times()
-    trainer = compiled(model, (inputs, labels), case.loss, threads)
+    trainer = compiled(model, (inputs, labels), case, threads)
     trainer.step(inputs, labels, lr=LR)
     used = os.times()
     return {

@@ -123,7 +123,7 @@ def sparse_table(rows: Sequence[Row]) -> str:
     heads = ("case", "full ms", "sparse ms", "gain", f"{SPARSE_FLOP_GOAL:g} of FLOPs' gain")
     more = ("its kernels in the full step ms", f"ratio (goal {SPARSE_TIME_GOAL:g})", "met")
     times = tabulate([_sparse_times(row) for row in rows], (*heads, *more), tablefmt="github")
-    kept = ("case", "PyTorch full MB", "full arena MB", "share (goal)")
+    kept = ("case", "parts", "PyTorch full MB", "full arena MB", "share (goal)")
     sparse = ("PyTorch sparse MB", "sparse arena MB", "of PyTorch sparse", "of PyTorch full (goal)")
     memory = [_sparse_memory(row) for row in rows]
     return f"{times}\n\n{tabulate(memory, (*kept, *sparse, 'met'), tablefmt='github')}"
@@ -151,6 +151,7 @@ def _sparse_memory(row: Row) -> tuple[object, ...]:
     goal, small_goal = CASES[row["case"]].memory_goal, SPARSE[row["case"]].memory_goal
     return (
         row["case"],
+        SPARSE[row["case"]].micro_batches,
         f"{full / 1e6:.1f}",
         f"{arena / 1e6:.1f}",
         f"{arena / full:.0%} ({goal:.0%})",

@@ -37,6 +37,7 @@ class Case:
         peer_goal: the time of the best peer over ours.
         memory_goal: our transient bytes over what PyTorch saves for the backward pass.
         loss: of the model's output and the targets.
+        micro_batches: parts of a batch that our step runs in turn.
     """
 
     model: Callable[[], nn.Module]
@@ -45,6 +46,7 @@ class Case:
     peer_goal: float
     memory_goal: float = 0.45
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+    micro_batches: int = 1
 
 
 def _images(count: int, side: int) -> Batch:
@@ -93,6 +95,7 @@ CASES: dict[str, Case] = {
         batch=partial(_texts, 8),
         speed_goal=1.35,
         peer_goal=1.3,
+        micro_batches=2,
     ),
     "mobilenet_v2-035-b1": Case(
         model=lambda: mobilenet_v2(0.35, classes=10).eval(),
@@ -132,6 +135,7 @@ class Sparse:
         matrices: which, by their names in a block.
         head: whether the classifier is updated.
         memory_goal: our transient bytes over what PyTorch saves when everything is trained.
+        micro_batches: parts of a batch, of the sparse step and of the full one beside it.
     """
 
     biases: int
@@ -139,6 +143,7 @@ class Sparse:
     matrices: tuple[str, ...]
     head: bool
     memory_goal: float
+    micro_batches: int = 1
 
     def scheme(self, model: nn.Module) -> Scheme:
         """For a model."""
@@ -169,6 +174,7 @@ SPARSE: dict[str, Sparse] = {
         ),
         head=True,
         memory_goal=0.12,
+        micro_batches=4,
     ),
     "llama-b1": Sparse(biases=4, weights=2, matrices=("q.weight",), head=False, memory_goal=0.3),
 }

@@ -27,6 +27,7 @@ from experiments.step_time.settings import CASES, SPARSE, Case
 from pockengine.compile import link, prepare
 from pockengine.ir.graph import op_name, type_of
 from pockengine.ir.text import parse
+from pockengine.modes import Modes
 from pockengine.plan.flops import kernel_flops
 from pockengine.report.kernel_kind import main_op
 from pockengine.report.owners import kernel_owners
@@ -42,17 +43,24 @@ class Step:
     Args:
         case: the workload.
         scheme: what is updated; None for everything.
+        micro_batches: parts of a batch.
     """
 
-    def __init__(self, case: Case, scheme: Scheme | None) -> None:
+    def __init__(self, case: Case, scheme: Scheme | None, micro_batches: int) -> None:
         torch.manual_seed(0)
         model, (inputs, labels) = case.model(), case.batch()
         optimizer = pe.SGD(momentum=MOMENTUM)
         prepared = prepare(
-            model, (inputs, labels), loss=case.loss, optimizer=optimizer, scheme=scheme
+            model,
+            (inputs, labels),
+            loss=case.loss,
+            optimizer=optimizer,
+            scheme=scheme,
+            modes=Modes(micro_batches=micro_batches),
         )
         source = next(source for source in prepared.sources if source.name == "step")
-        kernels = [source.kernels[i] for i in prepared.plan.entries["step"].order]
+        entry = prepared.plan.entries["step"]
+        kernels = [source.kernels[i] for i in entry.order] * entry.rounds
         graphs = {kernel.text: parse(kernel.text) for kernel in kernels}
         work = {text: kernel_flops(graph) for text, graph in graphs.items()}
         self.flops = sum(work[kernel.text] for kernel in kernels)
@@ -114,7 +122,8 @@ def measured(name: str, runs: int) -> dict[str, object]:
     """Times in milliseconds, operations and bytes of a case's sparse step and its full one."""
     case = CASES[name]
     scheme = SPARSE[name].scheme(case.model())
-    full, sparse = Step(case, None), Step(case, scheme)
+    parts = SPARSE[name].micro_batches
+    full, sparse = Step(case, None, parts), Step(case, scheme, parts)
     for _ in range(runs):
         full.run()
         sparse.run()

@@ -20,6 +20,7 @@ import pockengine as pe
 from experiments.step_time.measure import MOMENTUM
 from experiments.step_time.settings import CASES
 from pockengine.compile import link, prepare
+from pockengine.modes import Modes
 from pockengine.report.peaks import PeakMeter
 from pockengine.trainer import Trainer
 
@@ -36,7 +37,13 @@ def measured(name: str, threads: int, runs: int) -> dict[str, float]:
     case = CASES[name]
     model, (inputs, labels) = case.model(), case.batch()
     optimizer = pe.SGD(momentum=MOMENTUM)
-    prepared = prepare(model, (inputs, labels), loss=case.loss, optimizer=optimizer)
+    prepared = prepare(
+        model,
+        (inputs, labels),
+        loss=case.loss,
+        optimizer=optimizer,
+        modes=Modes(micro_batches=case.micro_batches),
+    )
     program = link(prepared)
     counts = (1, threads)
     trainers = [Trainer(program, prepared.captured.tensors, count) for count in counts]

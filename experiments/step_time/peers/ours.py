@@ -9,6 +9,7 @@ from experiments.step_time.peers.protocol import LR, MOMENTUM, Peer, Task, serve
 from experiments.step_time.settings import CASES
 from pockengine.compile import Prepared, link, prepare
 from pockengine.ir.text import parse
+from pockengine.modes import Modes
 from pockengine.plan.flops import kernel_flops
 from pockengine.report.peaks import PeakMeter
 from pockengine.trainer import Trainer
@@ -23,7 +24,13 @@ def ours(task: Task) -> Peer:
     model.load_state_dict({n: torch.from_numpy(v) for n, v in stored.items()}, strict=False)
     inputs = tuple(torch.from_numpy(array) for array in task.inputs)
     labels = torch.from_numpy(task.labels)
-    prepared = prepare(model, (inputs, labels), loss=case.loss, optimizer=pe.SGD(momentum=MOMENTUM))
+    prepared = prepare(
+        model,
+        (inputs, labels),
+        loss=case.loss,
+        optimizer=pe.SGD(momentum=MOMENTUM),
+        modes=Modes(micro_batches=case.micro_batches),
+    )
     trainer = Trainer(link(prepared), prepared.captured.tensors, task.threads)
     meter = PeakMeter()
 
@@ -50,8 +57,8 @@ def step_flops(prepared: Prepared) -> int:
     for kernel in source.kernels:
         if kernel.text not in counts:
             counts[kernel.text] = kernel_flops(parse(kernel.text))
-    order = prepared.plan.entries["step"].order
-    return sum(counts[source.kernels[place].text] for place in order)
+    entry = prepared.plan.entries["step"]
+    return entry.rounds * sum(counts[source.kernels[place].text] for place in entry.order)
 
 
 if __name__ == "__main__":
