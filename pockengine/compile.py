@@ -268,7 +268,7 @@ def prepare(  # noqa: PLR0913 - as compile
     if modes.micro_batches > 1:
         _check_alone(declared, partial=partial)
     if partial:
-        check_independent(model, "compile(partial=True)")
+        check_independent(model, "compile(partial=True)", "declare smaller batches with shapes")
         declared = [replace(each, batch=weighted_batch(each.batch)) for each in declared]
         loss = weighted_loss(loss)
     captures = _captures(model, [each.batch for each in declared], loss)
@@ -444,7 +444,7 @@ def with_part(
     """
     if modes.micro_batches == 1:
         return captured, None
-    check_independent(model, "compile(micro_batches=...)")
+    check_independent(model, "compile(micro_batches=...)", "leave micro_batches out")
     made = capture(model, micro_batch(batch, modes.micro_batches), part_loss(loss))
     part = with_own_constants(made, captured.tensors, "micro_batch")
     contents = [dict(captured.tensors), dict(part.tensors), modes.micro_batch_flags()]

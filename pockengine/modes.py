@@ -99,8 +99,8 @@ class Modes:
                 where="compile(micro_batches=...)",
                 found="accumulate as well",
                 needed="one of the two: both add up gradients",
-                remedy="Multiply: accumulate takes several batches for an update, micro_batches "
-                "takes one batch apart",
+                remedy="Keep accumulate to update once in several batches, or micro_batches to "
+                "take one batch apart",
             )
 
     def micro_batch_flags(self) -> dict[str, Tensor]:

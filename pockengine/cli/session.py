@@ -177,7 +177,7 @@ def _usual_loss(targets: Tensor) -> str:
 def _pads(model: nn.Module, loss: Loss) -> bool:
     """Whether smaller batches can be padded exactly."""
     try:
-        check_independent(model, "fit")
+        check_independent(model, "fit", "fit whole batches")
         weighted_loss(loss)
     except CaptureError:
         return False

@@ -88,12 +88,13 @@ def _compared(loss: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor
     return call
 
 
-def check_independent(model: nn.Module, where: str) -> None:
+def check_independent(model: nn.Module, where: str, instead: str) -> None:
     """Samples do not see each other.
 
     Args:
         model: the model.
         where: the argument that needs it.
+        instead: what to do where statistics of a batch have to stay.
 
     Raises:
         CaptureError: BatchNorm uses the batch's statistics.
@@ -104,7 +105,7 @@ def check_independent(model: nn.Module, where: str) -> None:
                 where=where,
                 found=f"{name} normalizes by the statistics of the batch",
                 needed="samples that do not see each other",
-                remedy="Call model.eval(), or leave the argument out",
+                remedy=f"Call model.eval(), or {instead}",
             )
 
 
