@@ -30,7 +30,7 @@ from pockengine.optimizer import Optimizer, sums_gradients
 from pockengine.passes.accumulate_gradients import accumulate_gradients, take_accumulated
 from pockengine.passes.append_optimizer import append_optimizer
 from pockengine.passes.choose_layout import Order, choose_layout
-from pockengine.passes.choose_saved import NEVER_NS, SavingCosts, choose_saved
+from pockengine.passes.choose_saved import choose_saved
 from pockengine.passes.clip_gradients import clip_gradients
 from pockengine.passes.compress_masks import compress_masks
 from pockengine.passes.copy_outputs import copy_outputs
@@ -42,6 +42,7 @@ from pockengine.passes.fuse import fuse
 from pockengine.passes.pad_convolutions import pad_convolutions
 from pockengine.passes.prune_backward import keep_gradients, prune_backward
 from pockengine.passes.read_average import read_average
+from pockengine.passes.saved_cut import NEVER_NS, SavingCosts
 from pockengine.passes.simplify import simplify
 from pockengine.passes.slice_channels import slice_channels
 from pockengine.passes.slice_regions import slice_regions

@@ -10,7 +10,7 @@ import pytest
 from pockengine.compile import Prepared, prepare
 from pockengine.ir.graph import calls
 from pockengine.optimizer import SGD
-from pockengine.passes.choose_saved import NEVER_NS
+from pockengine.passes.saved_cut import NEVER_NS
 from pockengine.plan import costs
 from pockengine.plan.costs import memory_time, recompute_ns
 from pockengine.plan.fit import working_bytes

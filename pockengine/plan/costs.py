@@ -13,7 +13,7 @@ from torch.fx import Graph, Node
 
 from pockengine.ir.graph import calls, kind_of, op_name, type_of
 from pockengine.ir.ops import ALONE, Kind
-from pockengine.passes.choose_saved import SavingCosts
+from pockengine.passes.saved_cut import SavingCosts
 from pockengine.plan.flops import kernel_bytes, node_bytes, node_flops
 from pockengine.targets import Target, get_target
 

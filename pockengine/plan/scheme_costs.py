@@ -38,9 +38,16 @@ from pockengine.ir.types import Role, TensorType
 from pockengine.ir.verify import base_of
 from pockengine.optimizer import Optimizer
 from pockengine.passes.append_optimizer import append_optimizer
-from pockengine.passes.choose_saved import SavingCosts
+from pockengine.passes.saved_cut import (
+    Again,
+    Flags,
+    Numbers,
+    Places,
+    SavedCut,
+    SavingCosts,
+    values_of,
+)
 from pockengine.plan.flops import node_flops
-from pockengine.plan.saved_cut import Again, Flags, Numbers, Places, SavedCut, values_of
 from pockengine.plan.scheme_graph import SLICED, Sliceable, scheme_graph
 from pockengine.scheme import Channels
 
@@ -298,7 +305,7 @@ class SchemeCosts:
         if not read.size:
             return [Again(places=frozenset(), ns=step_ns)]
         cut = self._cut(self._forward & chosen.computed, read, chosen.scale)
-        return cut.again(costs, step_ns)
+        return list(dict.fromkeys(cut.again(costs, step_ns)))
 
     def _saved(self, chosen: Selection, again: AbstractSet[int]) -> tuple[int, float]:
         """Bytes kept for the backward pass, and operations to compute again what is not kept."""

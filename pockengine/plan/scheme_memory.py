@@ -20,11 +20,11 @@ from pockengine.ir.ops import Kind
 from pockengine.ir.types import DType, Role
 from pockengine.ir.verify import base_of
 from pockengine.passes.fuse import fuse
+from pockengine.passes.saved_cut import Flags, Numbers, Places
 from pockengine.plan.amounts import gathered
 from pockengine.plan.costs import memory_time, work_ns
 from pockengine.plan.flops import node_flops
 from pockengine.plan.order import Task, order
-from pockengine.plan.saved_cut import Flags, Numbers, Places
 from pockengine.plan.scheme_costs import SchemeCosts, Selection, Walk
 
 _TRANSIENT = (Role.INPUT, Role.TARGET, Role.HYPER)

@@ -10,7 +10,8 @@ from torch.fx import Graph, Node
 from pockengine.ir.graph import is_op, type_of
 from pockengine.ir.text import parse, text
 from pockengine.ir.verify import verify
-from pockengine.passes.choose_saved import SavingCosts, choose_saved, saved_values
+from pockengine.passes.choose_saved import choose_saved, saved_values
+from pockengine.passes.saved_cut import SavingCosts
 from tests.oracles import EXAMPLES, assert_same
 from tests.passes.golden import example
 

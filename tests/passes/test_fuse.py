@@ -16,10 +16,11 @@ from pockengine.ir.verify import verify
 from pockengine.optimizer import SGD
 from pockengine.passes.append_optimizer import append_optimizer
 from pockengine.passes.choose_layout import choose_layout
-from pockengine.passes.choose_saved import SavingCosts, choose_saved
+from pockengine.passes.choose_saved import choose_saved
 from pockengine.passes.compress_masks import compress_masks
 from pockengine.passes.decompose_batch_norm import decompose_batch_norm
 from pockengine.passes.fuse import fuse
+from pockengine.passes.saved_cut import SavingCosts
 from pockengine.passes.simplify import simplify
 from tests.oracles import EXAMPLES, Example, assert_same, encoder
 
