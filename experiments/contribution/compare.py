@@ -5,7 +5,7 @@ for 1/1.6 of their time and a quarter of the transient memory of full training i
 micro-batches; and of the same working memory the most biases, and the most whole layers, counted
 from the output, in as many. Each
 arm is tuned alike: every learning rate of the pair with seeds 0 and 1, then the best one with seeds
-2 to 4. Besides, random schemes spread over the memory range are trained, for what the profile
+2 to 4; for texts it rises over the first tenth of the steps. Besides, random schemes spread over the memory range are trained, for what the profile
 predicts of them. Learning rates are chosen by the part that the profile measured on; what is told
 was measured on a third one.
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, median
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from experiments.beside import saved_bytes
 from experiments.contribution.pairs import PAIRS, Pair, Part, load
 from experiments.contribution.run import BATCH, CACHE, EPOCHS, HERE, LOSS, settings
 from pockengine.compile import Prepared, link, prepare_captured, with_part
-from pockengine.contribution.begin import Begun, begin
+from pockengine.contribution.begin import begin
 from pockengine.contribution.candidates import candidate_of
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.pool import local_pool
@@ -62,6 +62,10 @@ RANDOM, RANDOM_SEEDS, SPREAD = 20, (0, 1), (0.05, 1.0)
 STEPS = 15
 
 
+Rate: TypeAlias = tuple[float, int]
+"""A learning rate, and the steps over which it rises."""
+
+
 @dataclass
 class Comparison:
     """A pair, its studies by learning rate, and what was run.
@@ -84,11 +88,13 @@ class Comparison:
         self.rows: dict[str, list[float]] = (  # on the test part, on what is held
             json.loads(self.file.read_text()) if self.file.exists() else {}
         )
-        self.studies: dict[float, Begun] = {
-            lr: begin(self.model, (task[0], _joined(task[1], held)), settings(lr), folder)
+        whole_task = task[0], _joined(task[1], held)
+        self.studies = {
+            (lr, warmup): begin(self.model, whole_task, settings(lr, warmup), folder)
+            for warmup in {0, self.pair.warmup}
             for lr in self.pair.lrs
         }
-        self.begun = self.studies[self.pair.lr]
+        self.begun = self.studies[self.pair.lr, 0]
         inputs, targets = task[0]
         self.torch_saved_bytes = _torch_saved_bytes(self.model, inputs, targets)
         self.report: Report = pe.profile(
@@ -170,9 +176,11 @@ class Comparison:
             "head": self.candidate(Choice(0)),
         }
 
-    def key(self, name: str, candidate: Candidate, lr: float, seed: int) -> str:
+    def key(self, name: str, candidate: Candidate, rate: Rate, seed: int) -> str:
         """Of a row; the same name may mean another scheme after another profile."""
-        return f"{name} {digest(candidate.fractions)[:8]} | {lr:g} | {seed}"
+        lr, warmup = rate
+        told = f"{lr:g} after {warmup}" if warmup else f"{lr:g}"
+        return f"{name} {digest(candidate.fractions)[:8]} | {told} | {seed}"
 
     def _chosen(self, low: int, high: int, most_ms: float) -> tuple[Found, Plan]:
         """What the search finds within the time, with as much memory as the arena leaves."""
@@ -224,15 +232,15 @@ class Comparison:
             found.append(choice)
         return found
 
-    def train(self, wanted: Sequence[tuple[str, Candidate, float, Sequence[int]]]) -> None:
-        """Run what is missing of (name, candidate, learning rate, seeds), and keep it."""
+    def train(self, wanted: Sequence[tuple[str, Candidate, Rate, Sequence[int]]]) -> None:
+        """Run what is missing of (name, candidate, rate, seeds), and keep it."""
         with local_pool(self.jobs) as pool:
             waiting = {}
-            for name, candidate, lr, seeds in wanted:
-                begun = self.studies[lr]
+            for name, candidate, rate, seeds in wanted:
+                begun = self.studies[rate]
                 course = Course(stops=(begun.study.steps,))
                 for seed in seeds:
-                    key = self.key(name, candidate, lr, seed)
+                    key = self.key(name, candidate, rate, seed)
                     if key not in self.rows:
                         job = pool.submit(run_trials, str(begun.folder), candidate, [seed], course)
                         waiting[job] = key
@@ -244,18 +252,19 @@ class Comparison:
                 self.file.write_text(json.dumps(self.rows, indent=1) + "\n")
 
     def accuracies(
-        self, name: str, candidate: Candidate, lr: float, seeds: Sequence[int], part: int = HELD
+        self, name: str, candidate: Candidate, rate: Rate, seeds: Sequence[int], part: int = HELD
     ) -> list[float]:
         """Of a scheme, by seed."""
-        return [self.rows[self.key(name, candidate, lr, seed)][part] for seed in seeds]
+        return [self.rows[self.key(name, candidate, rate, seed)][part] for seed in seeds]
 
-    def tuned(self, arms: Mapping[str, Candidate]) -> dict[str, float]:
+    def tuned(self, arms: Mapping[str, Candidate]) -> dict[str, Rate]:
         """The best learning rate of each arm."""
-        self.train([(name, arms[name], lr, TUNING) for name in arms for lr in self.pair.lrs])
+        rates = [(lr, self.pair.warmup) for lr in self.pair.lrs]
+        self.train([(name, arms[name], rate, TUNING) for name in arms for rate in rates])
         return {
             name: max(
-                self.pair.lrs,
-                key=lambda lr, n=name, c=arm: fmean(self.accuracies(n, c, lr, TUNING, TEST)),
+                rates,
+                key=lambda rate, n=name, c=arm: fmean(self.accuracies(n, c, rate, TUNING, TEST)),
             )
             for name, arm in arms.items()
         }
@@ -312,7 +321,8 @@ def compared(comparison: Comparison) -> dict[str, Any]:
     return {
         "arms": {
             arm: {
-                "lr": rates[arm],
+                "lr": rates[arm][0],
+                "warmup": rates[arm][1],
                 "accuracies": comparison.accuracies(arm, candidate, rates[arm], SEEDS),
                 "arena_bytes": plans[arm].arena_bytes,
                 "working_bytes": working_bytes(plans[arm], target),
@@ -327,12 +337,12 @@ def compared(comparison: Comparison) -> dict[str, Any]:
 
 def predicted(comparison: Comparison) -> list[dict[str, Any]]:
     """Train what is missing of the random schemes; their gains beside what was predicted."""
-    report, lr = comparison.report, comparison.pair.lr
+    report, rate = comparison.report, (comparison.pair.lr, 0)  # as the profile was measured
     choices = {f"random {index}": choice for index, choice in enumerate(comparison.random())}
     named = {name: comparison.candidate(c) for name, c in {**choices, "head": Choice(0)}.items()}
-    comparison.train([(name, each, lr, RANDOM_SEEDS) for name, each in named.items()])
+    comparison.train([(name, each, rate, RANDOM_SEEDS) for name, each in named.items()])
     found = {
-        name: np.array(comparison.accuracies(name, each, lr, RANDOM_SEEDS))
+        name: np.array(comparison.accuracies(name, each, rate, RANDOM_SEEDS))
         for name, each in named.items()
     }
     return [

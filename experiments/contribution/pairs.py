@@ -40,6 +40,7 @@ class Pair:
         held: further ones, for schemes that were chosen so.
         lr: of a profile.
         lrs: that whole schemes are tuned over.
+        warmup: steps at the start of these runs over which the rate rises.
         size: pixels of a picture's side, or tokens of a text.
         limit: pictures of a class that are read.
         alike: whether test and held have as many of each class; else as many as there are.
@@ -53,6 +54,7 @@ class Pair:
     lr: float
     lrs: tuple[float, ...]
     size: int
+    warmup: int = 0
     limit: int | None = None
     alike: bool = True
 
@@ -64,7 +66,9 @@ _PICTURES = partial(
     lrs=(1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3),
     size=128,
 )
-_TEXTS = partial(Pair, model="mini_lm", lr=5e-3, lrs=(2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2), size=32)
+_TEXTS = partial(
+    Pair, model="mini_lm", lr=5e-3, lrs=(2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2), warmup=20, size=32
+)
 PAIRS: Mapping[str, Pair] = MappingProxyType(
     {
         f"{each.model}-{each.task}": each

@@ -25,12 +25,13 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pocken
 SEEDS, EPOCHS, BATCH, LOSS = 2, 1, 8, "cross_entropy"
 
 
-def settings(lr: float) -> Settings:
+def settings(lr: float, warmup: int = 0) -> Settings:
     """How trials are run at a learning rate: as ``profile`` runs those of ``profiled``."""
     return Settings(
         loss=LOSS,
         optimizer=pe.SGD(momentum=0.9),
         lr=lr,
+        warmup=warmup,
         epochs=EPOCHS,
         batch=BATCH,
         score=None,

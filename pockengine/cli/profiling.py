@@ -71,6 +71,7 @@ limits = stacked(
 @click.option("--epochs", type=click.FloatRange(min=0, min_open=True), default=1.0)
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
+@click.option("--warmup", type=click.IntRange(min=0), default=0, help="Steps of a rising rate.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)), help="Default: the model's own.")
 @click.option(
@@ -128,6 +129,7 @@ def profile_command(*, model: str, as_json: bool, **options: Any) -> None:
             loss=session.loss,
             optimizer=session.optimizer,
             lr=options["lr"],
+            warmup=options["warmup"],
             epochs=options["epochs"],
             batch=session.batch,
             seeds=options["seeds"],

@@ -38,6 +38,7 @@ class Settings:
         loss: as ``compile``.
         optimizer: of every trial.
         lr: the learning rate, which falls linearly to 0 over the run.
+        warmup: steps at the start over which it rises.
         epochs: of a whole run over the training part.
         batch: samples of a step.
         score: how right an output is; None for whether the largest class score is the label's.
@@ -51,6 +52,7 @@ class Settings:
     batch: int
     score: Score | None
     cache_bytes: int
+    warmup: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,9 @@ def begin(model: nn.Module, task: Any, settings: Settings, folder: Path) -> Begu
     rows = {part: len(data[part].inputs[0]) for part in PARTS}
     arrays = {part: (data[part].inputs, data[part].targets) for part in PARTS}
     steps = max(1, round(settings.epochs * (rows["train"] // settings.batch)))
+    if not is_whole(settings.warmup) or not 0 <= settings.warmup < steps:
+        needed = f"a whole number of steps, less than all {steps}"
+        raise bad_option("warmup", settings.warmup, needed, str(steps // 10))
     given = digest(
         text(captured.graph),
         *(
@@ -106,6 +111,7 @@ def begin(model: nn.Module, task: Any, settings: Settings, folder: Path) -> Begu
         given,
         *(repr(settings.optimizer), settings.lr, steps, settings.batch, head),
         getattr(settings.score, "__qualname__", repr(settings.score)),
+        *((settings.warmup,) if settings.warmup else ()),
     )
     fronts = find_fronts(captured, layers, head)
     first = [x[: settings.batch] for x in arrays["train"][0]]
@@ -124,6 +130,7 @@ def begin(model: nn.Module, task: Any, settings: Settings, folder: Path) -> Begu
         score=settings.score,
         cuts={cut: fronts[cut].inputs for cut in sorted(set(cuts)) if cut >= 0},
         data=data_place.name,
+        warmup=settings.warmup,
     )
     with _once(data_place) as missing:
         for part in PARTS if missing else ():

@@ -116,7 +116,7 @@ class Pool:
         self, waiting: Mapping[Future[list[Outcome]], str], wanted: Mapping[str, Choice]
     ) -> None:
         study = self.begun.study
-        told = {"lr": study.lr, "steps": study.steps, "batch": study.batch}
+        told = {"lr": study.lr, "warmup": study.warmup, "steps": study.steps, "batch": study.batch}
         settings = json.dumps({**told, "optimizer": repr(study.optimizer)})
         total, done = len(wanted), len(wanted) - len(waiting)
         if self.progress is not None:

@@ -50,6 +50,7 @@ def profile(  # noqa: PLR0913 - each a decision of its own
     loss: Loss = "cross_entropy",
     optimizer: Optimizer | None = None,
     lr: float = 1e-3,
+    warmup: int = 0,
     epochs: float = 1,
     batch: int = 8,
     seeds: int = 3,
@@ -82,6 +83,7 @@ def profile(  # noqa: PLR0913 - each a decision of its own
         optimizer: of every trial; SGD with momentum 0.9 by default.
         lr: the learning rate at the first step; it falls linearly to 0. Profiles in one folder that
             differ in it share what is computed of the data, so ``fast`` ones soon tell a good one.
+        warmup: steps ahead of that over which it rises.
         epochs: of a whole run, at least one step.
         batch: samples of a step.
         seeds: runs of each candidate: the head's first values and the order of the batches.
@@ -113,6 +115,7 @@ def profile(  # noqa: PLR0913 - each a decision of its own
         loss=loss,
         optimizer=SGD(momentum=0.9) if optimizer is None else optimizer,
         lr=lr,
+        warmup=warmup,
         epochs=epochs,
         batch=batch,
         score=score,

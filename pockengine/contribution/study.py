@@ -39,6 +39,7 @@ class Study:
         head: canonical names of the head's parameters.
         optimizer: of every trial.
         lr: the learning rate, which falls linearly to 0 over the run.
+        warmup: steps at the start over which it rises.
         steps: of a whole run.
         batch: samples of a step.
         rows: samples of the parts "train" and "test".
@@ -59,6 +60,7 @@ class Study:
     score: Score | None = None
     cuts: Mapping[int, tuple[str, ...]]
     data: str
+    warmup: int = 0
 
     def data_beside(self, folder: Path) -> Path:
         """The folder with the arrays, for the study's own."""

@@ -27,7 +27,7 @@ from pockengine.contribution.study import (
 )
 from pockengine.errors import TrainError
 from pockengine.passes.split_frozen import split_frozen
-from pockengine.schedules import linear
+from pockengine.schedules import linear, warmup
 from pockengine.scheme import Channels, Scheme
 from pockengine.trainer import Trainer
 
@@ -205,7 +205,9 @@ def _steps(
     Raises:
         TrainError: the loss is not finite.
     """
-    rate, order = linear(study.lr, 0.0, study.steps), _order(study, seed)
+    falling = linear(study.lr, 0.0, study.steps - study.warmup)
+    rate = warmup(study.warmup, falling) if study.warmup else falling
+    order = _order(study, seed)
     arrays = (*data[0], *data[1])
     for step in range(study.steps):
         at = np.sort(next(order))

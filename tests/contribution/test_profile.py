@@ -268,6 +268,7 @@ def test_another_model_has_its_own_trials(tmp_path: Path) -> None:
         ({"lr": -1}, r"profile\(lr=...\)"),
         ({"epochs": 0}, r"profile\(epochs=...\)"),
         ({"batch": 0}, r"profile\(batch=...\)"),
+        ({"warmup": 10**6}, r"profile\(warmup=...\).*less than all"),
     ],
 )
 def test_bad_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
