@@ -45,7 +45,7 @@ from pockengine.passes.read_average import read_average
 from pockengine.passes.saved_cut import NEVER_NS, SavingCosts
 from pockengine.passes.simplify import simplify
 from pockengine.passes.slice_channels import slice_channels
-from pockengine.passes.slice_regions import slice_regions
+from pockengine.passes.slice_regions import slice_regions, slice_rows
 from pockengine.passes.split_batch import accumulate_rounds, split_batch
 from pockengine.passes.split_concatenations import split_concatenations
 from pockengine.passes.track_average import track_average
@@ -137,6 +137,8 @@ UPDATES: tuple[tuple[str, Pass], ...] = (
 )
 CACHE_BYTES = 2**20
 """What values that kernels hand each other should fit into: half of a usual second-level cache."""
+ROWS_BYTES = 2**23
+"""What is worth reading weights once more for: more than caches hold."""
 LAYOUT: tuple[tuple[str, Pass], ...] = (
     *((name, _alone(rewrite)) for name, rewrite in SYMBOLIC),
     ("fold_constants", _fold_constants),
@@ -149,6 +151,7 @@ LAYOUT: tuple[tuple[str, Pass], ...] = (
 )
 SAVING: tuple[tuple[str, Pass], ...] = (
     ("choose_saved", lambda graph, context: choose_saved(graph, context.costs, context.share)),
+    ("slice_rows", lambda graph, _: slice_rows(graph, ROWS_BYTES)),
     ("fuse", lambda graph, _: fuse(graph)),
     ("slice_regions", lambda graph, _: slice_regions(graph, CACHE_BYTES)),
 )

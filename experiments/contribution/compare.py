@@ -3,11 +3,11 @@
 Four arms are fine-tuned by the compiled trainer: all parameters; the scheme that the search chooses
 for 1/1.6 of their time and a quarter of the transient memory of full training in PyTorch, in two
 micro-batches; and of the same working memory the most biases, and the most whole layers, counted
-from the output, in as many. Each
-arm is tuned alike: every learning rate of the pair with seeds 0 and 1, then the best one with seeds
-2 to 4; for texts it rises over the first tenth of the steps. Besides, random schemes spread over the memory range are trained, for what the profile
-predicts of them. Learning rates are chosen by the part that the profile measured on; what is told
-was measured on a third one.
+from the output, in as many. Each arm is tuned alike: every learning rate of the pair with seeds 0
+and 1, then the best one with seeds 2 to 4; for texts it rises over the first tenth of the steps.
+Besides, random schemes spread over the memory range are trained, for what the profile predicts of
+them. Learning rates are chosen by the part that the profile measured on; what is told was measured
+on a third one.
 
 Both accuracies are kept in runs/PAIR.json as they come; what is there is not run again.
 """

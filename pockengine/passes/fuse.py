@@ -10,6 +10,7 @@ from torch.fx import Graph, Node
 from pockengine.ir.forward import forward_values
 from pockengine.ir.graph import (
     calls,
+    is_op,
     kind_of,
     op_name,
     outputs_of,
@@ -277,16 +278,27 @@ class _Builder:
     def _companions(self, node: Node) -> set[Group]:
         """The groups of other column reductions of what a column reduction reads.
 
-        Not those that make some of it: one walk over the columns cannot read its own sums.
+        Not those that make some of it: one walk over the columns cannot read its own sums. Nor
+        those that wait for the parts of a whole which this one does not read: it may be needed for
+        these parts.
         """
         operands = {base_of(o) for n in self._taken(node) for o in n.all_input_nodes}
+        joined = {operand for operand in operands if is_op(operand, "cat")}
         rivals = {r for operand in operands for r in self.readers[operand]}
         rivals |= {r for rival in rivals & self.delayed for r in self.readers[rival]}
         return {
             self.group[r]
             for r in rivals
-            if r in self.group and kind_of(r) is Kind.REDUCE and same_columns(r, node)
+            if r in self.group
+            and kind_of(r) is Kind.REDUCE
+            and same_columns(r, node)
+            and self._joined(self.group[r]) == joined
         } - {self.group.get(operand) for operand in operands}
+
+    def _joined(self, group: Group) -> set[Node]:
+        """The concatenations that a group reads."""
+        bases = {base_of(operand) for node in group.nodes for operand in node.all_input_nodes}
+        return {base for base in bases if is_op(base, "cat")}
 
     def _makers(self, node: Node) -> set[Group]:
         """The groups of contractions that make some of what a column reduction reads."""

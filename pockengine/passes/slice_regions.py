@@ -1,4 +1,4 @@
-"""Run parts of a fused graph slice by slice along the leading axis."""
+"""Run parts of a graph slice by slice along the leading axis."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from pockengine.ir.graph import (
     type_of,
 )
 from pockengine.ir.ops import Kind
-from pockengine.passes.sliced_regions import Region, leading, regions
+from pockengine.passes.sliced_regions import Region, Rules, leading, regions
 from pockengine.passes.sliced_values import Slicer
+
+_LEAST_ROWS = 128  # of a slice: as many products for each element of a weight; half of it cost 8 %
 
 
 def slice_regions(graph: Graph, cache_bytes: int) -> Graph:
@@ -69,7 +71,55 @@ def slice_regions(graph: Graph, cache_bytes: int) -> Graph:
         graph: fused.
         cache_bytes: what the values that a slice keeps to itself should fit into.
     """
-    found = regions(graph, cache_bytes)
+    return _sliced(graph, Rules(cache_bytes, least_share=0.5))
+
+
+def slice_rows(graph: Graph, most_bytes: int) -> Graph:
+    """Compute what lies between products with weights for some rows at a time.
+
+    As ``slice_regions``, for rows of products with a weight, in a graph that is not fused yet: a
+    frozen linear layer of many classes, the loss, and the gradient of the layer's input run for
+    some rows, then for the next, and the scores of all rows are never there at once. Each slice
+    reads the weights anew, so it has 128 rows at least.
+
+    before (``most_bytes=65536``)::
+
+        %x: f32[256x4] = input('x')
+        %w: f32[4x128] = const('w')
+        %v: f32[128x4] = const('v')
+        %s: f32[256x128] = matmul(%x, %w)
+        %e: f32[256x128] = exp(%s)
+        %o: f32[256x4] = matmul(%e, %v)
+        return loss=None, outputs=(%o,), gradients={}, updates=()
+
+    after::
+
+        %x: f32[256x4] = input('x')
+        %w: f32[4x128] = const('w')
+        %v: f32[128x4] = const('v')
+        %slice_1: f32[128x4] = slice(%x, 0, 0, 128)
+        %matmul: f32[128x128] = matmul(%slice_1, %w)
+        %exp: f32[128x128] = exp(%matmul)
+        %matmul_1: f32[128x4] = matmul(%exp, %v)
+        %slice_2: f32[128x4] = slice(%x, 0, 128, 256)
+        %matmul_2: f32[128x128] = matmul(%slice_2, %w)
+        %exp_1: f32[128x128] = exp(%matmul_2)
+        %matmul_3: f32[128x4] = matmul(%exp_1, %v)
+        %cat: f32[256x4] = cat((%matmul_1, %matmul_3), 0)
+        return loss=None, outputs=(%cat,), gradients={}, updates=()
+
+    Not applied to what a trained layer's gradient reads whole. Source: the chunked losses of Liger
+    Kernel (Hsu et al. 2024) for the idea.
+
+    Args:
+        graph: a graph before ``fuse``.
+        most_bytes: what the values that a slice keeps to itself should fit into.
+    """
+    return _sliced(graph, Rules(most_bytes, least_share=2.0, least_rows=_LEAST_ROWS))
+
+
+def _sliced(graph: Graph, rules: Rules) -> Graph:
+    found = regions(graph, rules)
     return _Writer(graph, found).result() if found else graph
 
 
@@ -82,7 +132,7 @@ class _Unit:
 
 
 class _Writer:
-    """Writes a fused graph anew, regions slice by slice."""
+    """Writes a graph anew, regions slice by slice."""
 
     def __init__(self, graph: Graph, found: Sequence[Region]) -> None:
         self._old = graph
@@ -126,9 +176,14 @@ class _Writer:
 
     def _write(self, nodes: Sequence[Node]) -> None:
         for node in nodes:
-            self._place[node] = copy_node(self._new, node, self._put)
-            set_group(self._place[node], self._group)
+            self._place[node] = self._grouped(copy_node(self._new, node, self._put))
         self._group += 1
+
+    def _grouped(self, node: Node) -> Node:
+        """The node, in the group that is being written if the graph is fused."""
+        if self._regions[0].table.is_fused:
+            set_group(node, self._group)
+        return node
 
     def _put(self, node: Node) -> Node:
         """The new node of a value that is there; views are written where they are first needed."""
@@ -144,13 +199,12 @@ class _Writer:
             slicer = Slicer(self._new, region, number, self._put)
             for group in region.groups:
                 for node in members[group]:
-                    set_group(slicer.write(node), self._group)
+                    self._grouped(slicer.write(node))
                 self._group += 1
             for node, parts in made.items():
                 parts.append(slicer.made[node])
         for node, parts in made.items():
             whole = emit_typed(self._new, "cat", (tuple(parts), leading(node)), {}, type_of(node))
             whole.meta["scope"] = node.meta.get("scope", "")
-            set_group(whole, self._group)
+            self._place[node] = self._grouped(whole)
             self._group += 1
-            self._place[node] = whole

@@ -1,4 +1,4 @@
-"""Which groups of a fused graph run slice by slice, and in how many slices."""
+"""Which parts of a graph run slice by slice, and in how many slices."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from pockengine.ir.graph import (
 from pockengine.ir.joined import PART_BYTES
 from pockengine.ir.ops import Kind
 from pockengine.ir.types import Region as Memory
+from pockengine.ir.types import Role
 from pockengine.ir.verify import base_of
 
 _NOT_BY_ELEMENT = ("batch_norm", "batch_norm_input_grad", "uniform")
@@ -30,12 +31,12 @@ _NOT_BY_ELEMENT = ("batch_norm", "batch_norm_input_grad", "uniform")
 
 _REDUCTIONS = ("sum", "amax", "amin", "prod")
 
-_LEAST_SHARE = 0.5
-"""Of the bytes that a region reads and makes: with less to itself, its slices gain little."""
-
 
 class Table:
-    """The groups of a fused graph: members, dependencies, stored values.
+    """The groups of a graph: members, dependencies, stored values.
+
+    Args:
+        graph: fused, or each call but views is a group of its own.
 
     Attributes:
         members: the nodes of each group, in order.
@@ -43,11 +44,12 @@ class Table:
     """
 
     def __init__(self, graph: Graph) -> None:
+        self.is_fused = any(group_of(node) is not None for node in calls(graph))
         numbers: dict[int, int] = {}
         self.members: list[list[Node]] = []
         self.group: dict[Node, int] = {}
         for node in calls(graph):
-            number = group_of(node)
+            number = self._number(node)
             if number is not None:
                 if numbers.setdefault(number, len(numbers)) == len(self.members):
                     self.members.append([])
@@ -60,6 +62,12 @@ class Table:
         for number in range(len(self.members)):  # ``fuse`` orders groups by what they read
             for other in self._direct[number]:
                 self.before[number] |= self.before[other] | (1 << other)
+
+    def _number(self, node: Node) -> int | None:
+        """What a node's group is known by."""
+        if self.is_fused:
+            return group_of(node)
+        return None if kind_of(node) is Kind.VIEW else len(self.group)
 
     def _operands(self, nodes: Sequence[Node]) -> set[int]:
         number = self.group[nodes[0]]
@@ -77,17 +85,14 @@ class Table:
         inside = set(groups)
         return sorted({other for g in inside for other in self._direct[g]} - inside)
 
-    def is_convex(self, groups: Iterable[int]) -> bool:
-        """Whether no other group waits for one of these while one of these waits for it."""
+    def between(self, groups: Iterable[int]) -> list[int]:
+        """The other groups that wait for one of these while one of these waits for them."""
         inside = sum(1 << group for group in groups)
         ahead = 0
         for group in groups:
             ahead |= self.before[group]
-        return not any(
-            self.before[other] & inside
-            for other in range(len(self.before))
-            if _bit(ahead & ~inside, other)
-        )
+        ahead &= ~inside
+        return [g for g, before in enumerate(self.before) if _bit(ahead, g) and before & inside]
 
     def contract(self, groups: Iterable[int]) -> None:
         """Let all of these be waited for where one is, and wait for what any of them does."""
@@ -121,58 +126,108 @@ class Region:
     outputs: tuple[Node, ...] = ()
 
 
-def regions(graph: Graph, cache_bytes: int) -> list[Region]:
-    """The regions of a fused graph that are worth it, with their slices."""
-    if not any(_is_large_product(node, cache_bytes) for node in calls(graph, "matmul")):
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is sliced.
+
+    Args:
+        most_bytes: that the values which a slice keeps to itself should fit into; regions of less
+            stay whole.
+        least_share: of the bytes that a region reads and makes: with less to itself, its slices
+            gain little.
+        least_rows: of a slice of a product with a weight, which each slice reads anew; None for
+            none of these.
+    """
+
+    most_bytes: int
+    least_share: float
+    least_rows: int | None = None
+
+    def concerns(self, graph: Graph) -> bool:
+        """Whether there may be a region at all."""
+        return any(self._is_large(node) for node in calls(graph, "matmul"))
+
+    def _is_large(self, node: Node) -> bool:
+        axis = leading(node)
+        values = (node, *node.all_input_nodes)
+        return (
+            axis is not None
+            and self.slices_product(node, axis)
+            and any(type_of(value).nbytes > self.most_bytes for value in values)
+        )
+
+    def slices_product(self, node: Node, axis: int) -> bool:
+        """Whether a ``matmul`` is sliced along its axis: one of many products, or of its rows."""
+        rows = len(type_of(node).shape) - 2
+        weight: Any = node.args[1]
+        of_weight = role_of(base_of(weight)) in (Role.CONST, Role.PARAM)
+        return axis < rows or (axis == rows and self.least_rows is not None and of_weight)
+
+
+def regions(graph: Graph, rules: Rules) -> list[Region]:
+    """The regions of a graph that are worth it, with their slices."""
+    if not rules.concerns(graph):
         return []
     table = Table(graph)
     found = []
-    for groups in _Grower(table, cache_bytes).grown():
-        region = _Candidate(table, groups).region(cache_bytes)
-        if region is not None and table.is_convex(groups):
+    for groups in _Grower(table, rules).grown():
+        region = _Candidate(table, groups).region(rules)
+        if region is not None and not table.between(groups):
             table.contract(groups)
             found.append(region)
     return found
 
 
-def _is_large_product(node: Node, cache_bytes: int) -> bool:
-    values = (node, *node.all_input_nodes)
-    return len(type_of(node).shape) > 2 and any(type_of(v).nbytes > cache_bytes for v in values)
-
-
 class _Grower:
     """Joins groups that hand each other values larger than the cache."""
 
-    def __init__(self, table: Table, cache_bytes: int) -> None:
+    def __init__(self, table: Table, rules: Rules) -> None:
         self._table = table
         self._home: dict[int, frozenset[int]] = {}
         for number, nodes in enumerate(table.members):
-            if all(map(is_sliceable, nodes)):
+            if all(is_sliceable(node, rules) for node in nodes):
                 self._home[number] = frozenset({number})
         for number in list(self._home):
-            for base in self._large(number, cache_bytes):
+            for base in self._large(number, rules.most_bytes):
                 self._try(number, table.group[base])
 
-    def _large(self, number: int, cache_bytes: int) -> list[Node]:
+    def _large(self, number: int, most_bytes: int) -> list[Node]:
         bases = {base_of(o): None for n in self._table.members[number] for o in n.all_input_nodes}
         return [
             base
             for base in bases
-            if self._table.group.get(base, number) != number and type_of(base).nbytes > cache_bytes
+            if self._table.group.get(base, number) != number and type_of(base).nbytes > most_bytes
         ]
 
     def _try(self, number: int, other: int) -> None:
         if other not in self._home or self._home[other] is self._home[number]:
             return
         both = self._home[number] | self._home[other]
+        if between := self._table.between(both):
+            if not all(each in self._home for each in between):
+                return
+            both = both.union(*(self._home[each] for each in between))
         candidate = _Candidate(self._table, tuple(sorted(both)))
-        if candidate.extent > 1 and self._table.is_convex(both):
+        if candidate.extent > 1 and not self._table.between(both):
             self._home.update(dict.fromkeys(both, both))
 
     def grown(self) -> list[tuple[int, ...]]:
         """The sets of more than one group, in order."""
         found = dict.fromkeys(self._home.values())
-        return [tuple(sorted(groups)) for groups in found if len(groups) > 1]
+        return [self._with_makers(groups) for groups in found if len(groups) > 1]
+
+    def _with_makers(self, groups: frozenset[int]) -> tuple[int, ...]:
+        """Some groups, with maps that are not fused yet and make values for none but them."""
+        found = tuple(sorted(groups))
+        extent = _Candidate(self._table, found).extent
+        for number in range(found[-1], -1, -1) if not self._table.is_fused else ():
+            (node,) = self._table.members[number]
+            alone = node not in self._table.yielded and kind_of(node) is Kind.MAP
+            readers = self._table.readers.get(node, set())
+            if number in self._home and alone and readers and readers <= set(found):
+                more = tuple(sorted({number, *found}))
+                found = more if _Candidate(self._table, more).extent == extent else found
+        return found
 
 
 class _Candidate:
@@ -199,27 +254,29 @@ class _Candidate:
                     found = gcd(found, *extents) if extents else 1
         return found
 
-    def region(self, cache_bytes: int) -> Region | None:
+    def region(self, rules: Rules) -> Region | None:
         """The region, if it has products and keeps much to itself."""
         stored = [node for node in self._nodes if self._is_stored(node)]
         outputs = tuple(node for node in stored if self._is_read_outside(node))
         own = sum(type_of(node).nbytes for node in stored) - sum(type_of(n).nbytes for n in outputs)
         beside = sum(type_of(node).nbytes for node in (*outputs, *self._inputs()))
         products = any(kind_of(node) is Kind.CONTRACT for node in self._nodes)
-        if not products or own <= cache_bytes or own < _LEAST_SHARE * beside:
+        if not products or own <= rules.most_bytes or own < rules.least_share * beside:
             return None
-        parts = self._parts(own, cache_bytes, outputs)
+        parts = self._parts(own, rules, outputs)
         return Region(self._table, self._groups, parts, outputs) if parts > 1 else None
 
-    def _parts(self, own: int, cache_bytes: int, outputs: Sequence[Node]) -> int:
-        """The least number of slices that fit the cache, else the most that there can be."""
+    def _parts(self, own: int, rules: Rules, outputs: Sequence[Node]) -> int:
+        """The least number of slices that fit, else the most that there can be."""
         extent = self.extent
         possible = [
             n
             for n in range(1, extent + 1)
-            if extent % n == 0 and all(type_of(o).nbytes % (n * PART_BYTES) == 0 for o in outputs)
+            if extent % n == 0
+            and extent >= n * (rules.least_rows or 1)
+            and all(type_of(o).nbytes % (n * PART_BYTES) == 0 for o in outputs)
         ]
-        fitting = [n for n in possible if own <= n * cache_bytes]
+        fitting = [n for n in possible if own <= n * rules.most_bytes]
         return fitting[0] if fitting else possible[-1] if possible else 0
 
     def _readers(self, node: Node) -> set[int]:
@@ -229,7 +286,13 @@ class _Candidate:
         return node in self._table.yielded or bool(self._readers(node) - self._inside)
 
     def _is_stored(self, node: Node) -> bool:
-        return bool(node in self._table.yielded or self._readers(node) - {self._table.group[node]})
+        """Whether a value has bytes of its own; of what is not fused yet, beside products."""
+        table = self._table
+        readers = self._readers(node) - {table.group[node]}
+        if table.is_fused or node in table.yielded or readers - self._inside:
+            return bool(node in table.yielded or readers)
+        beside = (node, *(reader for group in readers for reader in table.members[group]))
+        return any(kind_of(each) is Kind.CONTRACT for each in beside)
 
     def _inputs(self) -> list[Node]:
         """The transient values that come from elsewhere."""
@@ -243,14 +306,14 @@ def _is_transient(base: Node) -> bool:
     return role is None or role.region is Memory.ARENA
 
 
-def is_sliceable(node: Node) -> bool:
+def is_sliceable(node: Node, rules: Rules) -> bool:
     """Whether each index of a value's leading axis is computed from that index alone."""
     kind = type_of(node)
     axis = leading(node)
     if axis is None or prod(kind.shape) == 0:
         return False
     stored = [a for a in kind.order or range(len(kind.shape)) if kind.shape[a] > 1]
-    return stored[0] == axis and _is_parallel(node, axis)
+    return stored[0] == axis and _is_parallel(node, axis, rules)
 
 
 def leading(node: Node) -> int | None:
@@ -263,7 +326,7 @@ def leading_extent(node: Node) -> int:
     return next((extent for extent in type_of(node).shape if extent > 1), 1)
 
 
-def _is_parallel(node: Node, axis: int) -> bool:
+def _is_parallel(node: Node, axis: int, rules: Rules) -> bool:
     if kind_of(node) is Kind.REDUCE:
         axes: Any = node.args[1]
         source: Any = node.args[0]
@@ -271,7 +334,7 @@ def _is_parallel(node: Node, axis: int) -> bool:
     if is_op(node, "iota"):
         return axis != node.args[1]
     if is_op(node, "matmul"):
-        return axis < len(type_of(node).shape) - 2
+        return rules.slices_product(node, axis)
     return kind_of(node) is Kind.MAP and op_name(node) not in _NOT_BY_ELEMENT
 
 
@@ -282,6 +345,8 @@ def is_along(node: Node, operand: Node) -> bool:
     shape, own = type_of(operand).shape, type_of(node).shape
     axis = leading(node)
     assert axis is not None
+    if is_op(node, "matmul") and axis == len(own) - 2:  # rows: all read the second operand
+        return operand is node.args[0]
     return (
         len(own) - len(shape) <= axis
         and leading_extent(operand) == own[axis]
