@@ -88,11 +88,13 @@ class Values:
 
 def values_of(nodes: list[Node], needed: set[Node], costs: SavingCosts) -> Values:
     """The nodes as a cut sees them; ``needed`` is what the loss needs."""
-    work = np.array([costs.recompute_ns(n) if n.op == "call_function" else 0.0 for n in nodes])
-    is_free = np.array([role_of(node) in FREE for node in nodes])
-    is_placeholder = np.array([node.op == "placeholder" for node in nodes])
-    is_bits = np.array([op_name(node) == "pack_bits" for node in nodes])
-    is_extra = np.array([node not in needed for node in nodes])
+    work = np.array(
+        [costs.recompute_ns(n) if n.op == "call_function" else 0.0 for n in nodes], np.float64
+    )
+    is_free = np.array([role_of(node) in FREE for node in nodes], np.bool_)
+    is_placeholder = np.array([node.op == "placeholder" for node in nodes], np.bool_)
+    is_bits = np.array([op_name(node) == "pack_bits" for node in nodes], np.bool_)
+    is_extra = np.array([node not in needed for node in nodes], np.bool_)
     nbytes = np.array([type_of(node).nbytes for node in nodes], np.float64)
     again = np.where(is_bits, 1.0, np.clip(work, 1.0, FOREVER / 2))
     return Values(
@@ -100,7 +102,7 @@ def values_of(nodes: list[Node], needed: set[Node], costs: SavingCosts) -> Value
         made_ns=np.where(is_extra & ~is_placeholder, work, 0.0),
         again_ns=np.where(is_placeholder, FOREVER, again),
         work_ns=np.where(work < NEVER_NS, work, 0.0),
-        is_view=np.array([kind_of(node) is Kind.VIEW for node in nodes]),
+        is_view=np.array([kind_of(node) is Kind.VIEW for node in nodes], np.bool_),
     )
 
 
