@@ -12,7 +12,7 @@ reductions, and several, are cut into chunks that accumulate in a scratch tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tvm import sym, tirx
 
@@ -95,17 +95,15 @@ class _Unit(Prefetches):
             steps = Steps((), const(0), self.work.reduction)
             packs = [self._if_new_rows(self._pack_left(steps))] if self.work.left.packed else []
             return [*packs, *self._multiply_all(steps)]
-        return [
-            self._each_vector(self._clear),
-            *map(self._add_term, self.work.terms),
-            self._finish_all(),
-        ]
+        return list(map(self._add_term, self.work.terms))
 
     def _add_term(self, term: Contraction) -> Stmt:
-        """One product added to the sums, piece by piece of its reduction."""
+        """One product added to the sums, piece by piece."""
         self.term = term
 
-        def piece(steps: Steps) -> Stmt:
+        def piece(steps: Steps, first: Expr, last: Expr) -> Stmt:
+            self.first = first if term is self.work.terms[0] else False
+            self.last = last if term is self.work.terms[-1] else False
             rows = [self._pack_left(steps)] if term.left.packed else []
             return block(*rows, *self._multiply_all(steps))
 
@@ -146,21 +144,16 @@ class _Unit(Prefetches):
         """One register tile: start, accumulate, finish."""
         sums = [local(f"acc{i}", height, lanes) for i, lanes in enumerate(panel.lanes)]
         prologue, bases = self._bases(row, height)
-        cells = [(i, v) for i in range(height) for v in range(len(panel.lanes))]
-        kept = self.geometry.chunk > 0
-        start = [
-            store(
-                sums[v], const(i), self._kept(panel, row, i, v) if kept else zeros(panel.lanes[v])
-            )
-            for i, v in cells
-        ]
         next_rows = self._next_rows(row, height)
         dense = self.geometry.unrolled > 1 and self.term.left.dense
         apart = max(1, LINE // height) if dense else 1  # steps a line of the next tile lasts
         flat = self.term.left.packed and not self.term.right.direct
         accumulate = self._accumulate(
             steps.flat() if flat else steps,
-            self._next_piece(panel, row, steps) if kept else [self._tail_ahead(panel, row, height)],
+            [
+                *self._while_kept(self._next_piece(panel, row, steps)),
+                *self._at_the_end([self._tail_ahead(panel, row, height)]),
+            ],
             lambda part: part.unrolled(
                 self.geometry.unrolled,
                 lambda some: block(
@@ -169,18 +162,30 @@ class _Unit(Prefetches):
                 ),
             ),
         )
-        if kept:
-            finish = [self._keep(panel, row, i, v, load(sums[v], const(i))) for i, v in cells]
-        elif self.work.compact_store:
+        start, end = self._start(panel, sums, row, height), self._end(panel, sums, row, height)
+        return block(*map(allocate, sums), *prologue, *start, accumulate, *end)
+
+    def _start(self, panel: Panel, sums: list[Buffer], row: Expr, height: int) -> list[Stmt]:
+        """What a register tile's sums begin with: nothing, or what was kept of the piece before."""
+        cells = [(i, v) for i in range(height) for v in range(len(panel.lanes))]
+        clear = [store(sums[v], const(i), zeros(panel.lanes[v])) for i, v in cells]
+        resume = [store(sums[v], const(i), self._kept(panel, row, i, v)) for i, v in cells]
+        return _either(self.first, clear, resume)
+
+    def _end(self, panel: Panel, sums: list[Buffer], row: Expr, height: int) -> list[Stmt]:
+        """What becomes of a register tile's sums: they are kept for the next piece, or finished."""
+        cells = [(i, v) for i in range(height) for v in range(len(panel.lanes))]
+        if self.work.compact_store:
             finish = self._finish_in_loop(panel, sums, row, height)
         else:
             finish = [
                 self._store(panel, row + const(i), v, load(sums[v], const(i))) for i, v in cells
             ]
-        if self.added is not None and not kept:
+        if self.added is not None:
             place = (panel.position, panel.starts, panel.lanes)
             finish = [*self.added.clear_parts(*place), *finish, *self.added.join_parts(*place)]
-        return block(*map(allocate, sums), *prologue, *start, accumulate, *finish)
+        keep = [self._keep(panel, row, i, v, load(sums[v], const(i))) for i, v in cells]
+        return _either(self.last, finish, keep)
 
     def _bases(self, row: Expr, height: int) -> tuple[list[Stmt], list[Expr]]:
         """Offset of each row of ``left``, as a constant from the first row's where that is one."""
@@ -353,43 +358,9 @@ class _Unit(Prefetches):
         place = self._place(panel, row + const(i), vector)
         return store(self.sums, place, value, panel.lanes[vector])
 
-    def _clear(self, panel: Panel, row: Expr, vector: int) -> Stmt:
-        return self._keep(panel, row, 0, vector, zeros(panel.lanes[vector]))
 
-    def _finish(self, panel: Panel, row: Expr, vector: int) -> Stmt:
-        return self._store(panel, row, vector, self._kept(panel, row, 0, vector))
-
-    def _finish_all(self) -> Stmt:
-        """The tails of all kept sums."""
-        added = self.added
-        if added is None:
-            return self._each_vector(self._finish)
-
-        def tile(row: Expr, height: int) -> Stmt:
-            def parts(make: Callable[..., list[Stmt]]) -> list[Stmt]:
-                return self._panels(
-                    lambda panel: block(*make(panel.position, panel.starts, panel.lanes))
-                )
-
-            rows = self._vectors_of_rows(self._finish, row, height)
-            return block(*parts(added.clear_parts), rows, *parts(added.join_parts))
-
-        return self._rows(tile)
-
-    def _each_vector(self, body: Callable[[Panel, Expr, int], Stmt]) -> Stmt:
-        """``body(panel, row, vector)`` for all of the unit, row by row."""
-        return self._rows(lambda row, height: self._vectors_of_rows(body, row, height))
-
-    def _vectors_of_rows(
-        self, body: Callable[[Panel, Expr, int], Stmt], first: Expr, height: int
-    ) -> Stmt:
-        """``body(panel, row, vector)`` for some rows of the unit, row by row."""
-
-        def row(number: Expr) -> Stmt:
-            return block(
-                *self._panels(
-                    lambda panel: block(*(body(panel, number, v) for v in range(len(panel.lanes))))
-                )
-            )
-
-        return serial("row", height, lambda i: row(first + i))
+def _either(condition: bool | Expr, yes: list[Stmt], no: list[Stmt]) -> list[Stmt]:
+    """The one or the other."""
+    if isinstance(condition, bool):
+        return yes if condition else no
+    return [tirx.IfThenElse(condition, block(*yes), block(*no))]

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from tvm import tirx
 
-from pockengine.lower.nest import Expr, Stmt, block, const, prefetch, serial
+from pockengine.lower.nest import Expr, Stmt, block, const, prefetch, serial, when
 from pockengine.lower.operand_copies import OperandCopies
 from pockengine.lower.pack import Steps
 from pockengine.lower.tiles import LINE
@@ -19,7 +19,16 @@ Ahead: TypeAlias = tuple[int, Callable[[Expr], list[Stmt]]]
 
 
 class Prefetches(OperandCopies):
-    """The prefetches of a unit's register tiles; they never change a result."""
+    """The prefetches of a unit's register tiles; they never change a result.
+
+    Attributes:
+        first: whether sums begin with the piece of the reduction at hand; where there is but one,
+            they begin and end with it.
+        last: whether they end with it.
+    """
+
+    first: bool | Expr = True
+    last: bool | Expr = True
 
     def _accumulate(
         self, steps: Steps, ahead: Sequence[Ahead], multiply: Callable[[Steps], Stmt]
@@ -45,6 +54,18 @@ class Prefetches(OperandCopies):
 
         looped = serial("part", parts, run)
         return looped if rest is None else block(looped, multiply(rest))
+
+    def _at_the_end(self, ahead: Sequence[Ahead]) -> list[Ahead]:
+        """Prefetches where sums end."""
+        if isinstance(self.last, bool):
+            return list(ahead) if self.last else []
+        return [_under(self.last, each) for each in ahead]
+
+    def _while_kept(self, ahead: Sequence[Ahead]) -> list[Ahead]:
+        """Prefetches where sums are kept for a further piece."""
+        if isinstance(self.last, bool):
+            return [] if self.last else list(ahead)
+        return [_under(tirx.Not(self.last), each) for each in ahead]
 
     def _tail_ahead(self, panel: Panel, row: Expr, height: int) -> Ahead:
         """What each row's tail touches, a cache line at a time."""
@@ -163,3 +184,14 @@ class Prefetches(OperandCopies):
     def _right_ahead(self, k: tuple[Expr, ...], column: Expr) -> list[Stmt]:
         last = const(self.work.columns - 1)
         return self.term.right.prefetch(self.batch, k, tirx.min(column, last))
+
+
+def _under(condition: Expr, ahead: Ahead) -> Ahead:
+    """Prefetches under a condition."""
+    count, lines = ahead
+
+    def some(number: Expr) -> list[Stmt]:
+        found = lines(number)
+        return [when(condition, block(*found))] if found else []
+
+    return count, some

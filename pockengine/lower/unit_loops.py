@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
 from tvm import tirx
 
@@ -126,25 +127,33 @@ class UnitLoops:
     def _if_last(index: Expr, count: int, body: Stmt) -> Stmt:
         return body if count == 1 else when(tirx.EQ(index, const(count - 1)), body)
 
-    def _chunks(self, body: Callable[[Steps], Stmt]) -> Stmt:
-        """Loops over the pieces of the reduction that are handled at once."""
+    def _chunks(self, body: Callable[[Steps, Expr, Expr], Stmt]) -> Stmt:
+        """Loops over the pieces of the reduction that are handled at once.
+
+        ``body(steps, whether they are the first, whether they are the last)``.
+        """
         extents = self.term.reduction
         level, inner = len(extents) - 1, 1
         while level and inner * extents[level] <= self.geometry.chunk:
             inner *= extents[level]
             level -= 1
         length = max(1, min(extents[level], self.geometry.chunk // inner))
+        pieces = -(-extents[level] // length)
 
         def piece(outer: tuple[Expr, ...], number: Expr) -> Stmt:
             start = number * const(length)
             count: int | Expr = length
             if extents[level] % length:
                 count = tirx.min(const(extents[level]) - start, const(length))
-            return body(Steps(outer, start, (count, *extents[level + 1 :])))
+            steps = Steps(outer, start, (count, *extents[level + 1 :]))
+            places = [*zip(outer, extents, strict=False), (number, pieces)]
+            first = [tirx.EQ(place, const(0)) for place, _ in places]
+            last = [tirx.EQ(place, const(extent - 1)) for place, extent in places]
+            return body(steps, reduce(tirx.And, first), reduce(tirx.And, last))
 
         def nest(outer: tuple[Expr, ...]) -> Stmt:
             if len(outer) == level:
-                return serial("chunk", -(-extents[level] // length), lambda c: piece(outer, c))
+                return serial("chunk", pieces, lambda c: piece(outer, c))
             return serial("k", extents[len(outer)], lambda k: nest((*outer, k)))
 
         return nest(())
