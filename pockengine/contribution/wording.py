@@ -48,7 +48,15 @@ def of_many(sensitivity: Sensitivity) -> str | None:
     """What is said of weights whose gains do not add up; None where they do."""
     if sensitivity.saturation == ADDITIVE:
         return None
-    together = points(sensitivity.settings[ALL_WEIGHTS])
+    gained = sensitivity.settings[ALL_WEIGHTS]
+    together = points(gained)
+    if gained < 0:
+        lr = sensitivity.settings["lr"]
+        return (
+            f"All weights together gained {together} points beside all biases: a learning rate of "
+            f"{lr:g} is too high for what trains much. Gains are told better by a profile at the "
+            f"best rate of training everything, such as {lr / 4:g}."
+        )
     return (
         f"All weights together gained {together} points beside all biases, less than their sum: "
         "predictions count each further one for less."

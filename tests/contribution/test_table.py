@@ -83,6 +83,9 @@ def test_gains_that_do_not_add_up_are_told() -> None:
     )
     assert "All weights together gained +5.0 points beside all biases" in table(together)
     assert "All weights together gained +5.0 points" in page(together, front=[POINT])
+    lost = replace(together, settings={**found.settings, ALL_WEIGHTS: -0.05, "lr": 1e-3})
+    assert "a learning rate of 0.001 is too high" in table(lost)
+    assert "such as 0.00025" in page(lost, front=[POINT])
 
 
 def test_one_seed_has_no_interval() -> None:
