@@ -203,12 +203,14 @@ class _Lowered:
 
     @property
     def memory_time(self) -> float:
-        """What is the less, the better the memory was worth its time."""
+        """What is the less, the better the memory was worth its time.
+
+        The memory is that of all entry points: a step that takes less than a prediction saves none.
+        """
         training = [source for source in self.sources if _trains(source.graph)]
         nodes = [node for source in training for node in calls(source.graph)]
-        arenas = [self.plan.entries[source.name].arena_bytes for source in training]
         step_ns = sum(ns for ns in map(recompute_ns, nodes) if ns < NEVER_NS)
-        return memory_time(max(arenas, default=0), step_ns)
+        return memory_time(self.plan.arena_bytes, step_ns)
 
 
 @dataclass(slots=True)
