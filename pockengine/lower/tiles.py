@@ -505,7 +505,7 @@ def _packed_panels(tiles: TileParameters, work: _Work, columns: int, panels: int
     most = min(panels, max(1, tiles.scratch_bytes // (4 * work.reduction * columns)))
     while most > 1:
         blocks = math.ceil(_UNITS / (math.ceil(panels / most) * work.batch))
-        if work.rows >= blocks * 4 * tiles.row_block:
+        if blocks == 1 or work.rows >= blocks * 4 * tiles.row_block:
             break
         most -= 1
     return most
