@@ -62,7 +62,7 @@ class Pair:
 _PICTURES = partial(
     Pair,
     model="mobilenet_v2",
-    lr=1e-3,
+    lr=2.5e-4,
     lrs=(1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3),
     size=128,
 )

@@ -13,6 +13,8 @@ from tabulate import tabulate
 from experiments.contribution.run import HERE
 from pockengine.contribution.intervals import pooled, rank_correlation
 
+_OTHERS = ("all", "biases", "last layers")
+
 
 def _interval(values: list[float]) -> tuple[float, float]:
     """Mean, and lower end of its 95 % interval, in points."""
@@ -21,10 +23,14 @@ def _interval(values: list[float]) -> tuple[float, float]:
     return 100 * mean, 100 * (mean - half)
 
 
-def _difference(arms: dict[str, Any], other: str) -> str:
-    """The chosen scheme less another, paired by seed."""
+def _differences(arms: dict[str, Any], other: str) -> list[float]:
+    """The chosen scheme less another, by seed."""
     pairs = zip(arms["chosen"]["accuracies"], arms[other]["accuracies"], strict=True)
-    mean, low = _interval([ours - theirs for ours, theirs in pairs])
+    return [ours - theirs for ours, theirs in pairs]
+
+
+def _with_limit(values: list[float]) -> str:
+    mean, low = _interval(values)
     return f"{mean:+.1f} (> {low:+.1f})"
 
 
@@ -37,14 +43,21 @@ def _arms(found: dict[str, dict[str, Any]]) -> str:
             [
                 name,
                 *(f"{100 * fmean(arms[arm]['accuracies']):.1f}" for arm in arms),
-                *(_difference(arms, other) for other in ("all", "biases", "last layers")),
+                *(_with_limit(_differences(arms, other)) for other in _OTHERS),
                 f"{100 * arms['chosen']['arena_bytes'] / each['torch_saved_bytes']:.0f} %",
                 f"{100 * arms['chosen']['arena_bytes'] / whole['arena_bytes']:.0f} %",
                 f"{taken['all'] / taken['chosen']:.2f}x",
             ]
         )
     arms = list(next(iter(found.values()))["arms"])
-    heads = ["pair", *arms, *(f"chosen - {x}" for x in ("all", "biases", "last layers"))]
+    together = [
+        [fmean(seeds) for seeds in zip(*differences, strict=True)]
+        for differences in (
+            [_differences(each["arms"], other) for each in found.values()] for other in _OTHERS
+        )
+    ]
+    rows.append(["all pairs, by seed", *("" for _ in arms), *map(_with_limit, together)])
+    heads = ["pair", *arms, *(f"chosen - {x}" for x in _OTHERS)]
     return tabulate(
         rows, [*heads, "arena of what PyTorch saves", "of all's", "speed"], tablefmt="github"
     )
