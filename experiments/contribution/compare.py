@@ -18,7 +18,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean, median
 from time import perf_counter
@@ -126,7 +126,7 @@ class Comparison:
         """A candidate planned as ``compile`` would, without a frozen front."""
         whole, study = candidate == self.full, self.begun.study
         captured, part = (study.captured, None) if whole else self._parted
-        return prepare_captured(
+        prepared = prepare_captured(
             [captured],
             trains=[True],
             scheme=Scheme(dict(candidate.fractions)),
@@ -135,6 +135,8 @@ class Comparison:
             modes=Modes() if whole else self._modes,
             part=part,
         )
+        dtypes = {name: tensor.dtype for name, tensor in captured.tensors.items()}
+        return replace(prepared, dtypes=dtypes)
 
     _modes = Modes(micro_batches=PARTS)
 
