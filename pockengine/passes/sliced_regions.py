@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import gcd, prod
 from typing import Any
 
@@ -57,6 +56,7 @@ class Table:
                 self.group[node] = numbers[number]
         self.yielded = {base_of(node) for node in outputs_of(graph).nodes}
         self.readers: dict[Node, set[int]] = {}
+        self._extents: dict[int, _Extents] = {}
         self._direct = [self._operands(nodes) for nodes in self.members]
         self.before = [0] * len(self.members)
         for number in range(len(self.members)):  # ``fuse`` orders groups by what they read
@@ -79,6 +79,26 @@ class Table:
                 if base in self.group:
                     found.add(self.group[base])
         return found - {number}
+
+    def extent(self, groups: Iterable[int]) -> int:
+        """What the number of slices of some groups divides; 1 if one reads all of what is made."""
+        inside, found = set(groups), 0
+        for group in inside:
+            if group not in self._extents:
+                self._extents[group] = self._own_extents(self.members[group])
+            known = self._extents[group]
+            found = gcd(found, known.made, *(e for other, e in known.read if other in inside))
+        return found
+
+    def _own_extents(self, nodes: Sequence[Node]) -> _Extents:
+        made, read = 0, []
+        for node in nodes:
+            made = gcd(made, leading_extent(node))
+            for operand in node.all_input_nodes:
+                if (other := self.group.get(base_of(operand))) is not None:
+                    chain = chain_extents(operand) if is_along(node, operand) else None
+                    read.append((other, gcd(*chain) if chain else 1))
+        return _Extents(made, tuple(read))
 
     def needs(self, groups: Iterable[int]) -> list[int]:
         """The groups that some groups read directly, but for themselves."""
@@ -103,6 +123,19 @@ class Table:
         for other, before in enumerate(self.before):
             if before & inside or _bit(inside, other):
                 self.before[other] |= ahead
+
+
+@dataclass(frozen=True, slots=True)
+class _Extents:
+    """What the number of slices divides, of one group.
+
+    Args:
+        made: for what it makes.
+        read: (group, divisor) for each operand that a group makes, if that is sliced as well.
+    """
+
+    made: int
+    read: tuple[tuple[int, int], ...]
 
 
 def _bit(bits: int, place: int) -> int:
@@ -160,7 +193,8 @@ class Rules:
         """Whether a ``matmul`` is sliced along its axis: one of many products, or of its rows."""
         rows = len(type_of(node).shape) - 2
         weight: Any = node.args[1]
-        of_weight = role_of(base_of(weight)) in (Role.CONST, Role.PARAM)
+        rows_of = node.args[0]
+        of_weight = role_of(base_of(weight)) in (Role.CONST, Role.PARAM) and weight is not rows_of
         return axis < rows or (axis == rows and self.least_rows is not None and of_weight)
 
 
@@ -207,8 +241,7 @@ class _Grower:
             if not all(each in self._home for each in between):
                 return
             both = both.union(*(self._home[each] for each in between))
-        candidate = _Candidate(self._table, tuple(sorted(both)))
-        if candidate.extent > 1 and not self._table.between(both):
+        if self._table.extent(both) > 1 and not self._table.between(both):
             self._home.update(dict.fromkeys(both, both))
 
     def grown(self) -> list[tuple[int, ...]]:
@@ -218,16 +251,16 @@ class _Grower:
 
     def _with_makers(self, groups: frozenset[int]) -> tuple[int, ...]:
         """Some groups, with maps that are not fused yet and make values for none but them."""
-        found = tuple(sorted(groups))
-        extent = _Candidate(self._table, found).extent
-        for number in range(found[-1], -1, -1) if not self._table.is_fused else ():
-            (node,) = self._table.members[number]
-            alone = node not in self._table.yielded and kind_of(node) is Kind.MAP
-            readers = self._table.readers.get(node, set())
-            if number in self._home and alone and readers and readers <= set(found):
-                more = tuple(sorted({number, *found}))
-                found = more if _Candidate(self._table, more).extent == extent else found
-        return found
+        table, found = self._table, set(groups)
+        extent = table.extent(found)
+        for number in range(max(found), -1, -1) if not table.is_fused else ():
+            (node,) = table.members[number]
+            alone = node not in table.yielded and kind_of(node) is Kind.MAP
+            readers = table.readers.get(node, set())
+            mine = number in self._home and alone and readers and readers <= found
+            if mine and table.extent({number, *found}) == extent:
+                found.add(number)
+        return tuple(sorted(found))
 
 
 class _Candidate:
@@ -238,21 +271,6 @@ class _Candidate:
         self._groups = groups
         self._inside = set(groups)
         self._nodes = [node for group in groups for node in table.members[group]]
-
-    @cached_property
-    def extent(self) -> int:
-        """What the number of slices divides; 1 if a slice reads all of what is made inside."""
-        found = 0
-        inside = set(self._nodes)
-        for node in self._nodes:
-            found = gcd(found, leading_extent(node))
-            for operand in node.all_input_nodes:
-                if base_of(operand) in inside:
-                    if not is_along(node, operand):
-                        return 1
-                    extents = chain_extents(operand)
-                    found = gcd(found, *extents) if extents else 1
-        return found
 
     def region(self, rules: Rules) -> Region | None:
         """The region, if it has products and keeps much to itself."""
@@ -268,7 +286,7 @@ class _Candidate:
 
     def _parts(self, own: int, rules: Rules, outputs: Sequence[Node]) -> int:
         """The least number of slices that fit, else the most that there can be."""
-        extent = self.extent
+        extent = self._table.extent(self._groups)
         possible = [
             n
             for n in range(1, extent + 1)

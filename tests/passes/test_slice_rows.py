@@ -62,11 +62,15 @@ return loss=None, outputs=(%o,), gradients={}, updates=()""",
 %s: f32[192x128] = matmul(%x, %w)
 %o: f32[192x4] = matmul(%s, %v)
 return loss=None, outputs=(%o,), gradients={}, updates=()""",
+        """%w: f32[256x256] = param('w')
+%s: f32[256x256] = matmul(%w, %w)
+%o: f32[256x256] = matmul(%s, %w)
+return loss=None, outputs=(%o,), gradients={}, updates=()""",
     ],
-    ids=["a weight's gradient reads all", "no weights", "few rows"],
+    ids=["a weight's gradient reads all", "no weights", "few rows", "a weight times itself"],
 )
 def test_not_sliced(source: str) -> None:
-    """What is read whole, what is no weight, and slices of less than 128 rows."""
+    """What is read whole, what is no weight, few rows, and rows of what is also the weight."""
     assert text(_sliced(source)) == text(parse(source))
 
 
