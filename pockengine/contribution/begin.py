@@ -21,7 +21,7 @@ from pockengine.errors import InputError
 from pockengine.frontend.capture import Batch, Captured, canonical_batch
 from pockengine.frontend.losses import Loss
 from pockengine.frontend.recall import recall
-from pockengine.frontend.structure import flatten
+from pockengine.frontend.structure import first_extents, flatten
 from pockengine.ir.graph import name_of, placeholders, type_of
 from pockengine.ir.text import text
 from pockengine.ir.types import Role
@@ -219,7 +219,7 @@ def _parts(task: Any, batch: int) -> dict[str, _Part]:
     for part, pair in zip(PARTS, task, strict=True):
         nested = canonical_batch(pair, f"profile(task), {part}")
         inputs, targets = ([_plain(t) for t in flatten(each)[0]] for each in nested)
-        lengths = {len(x) if x.ndim else 0 for x in (*inputs, *targets)}
+        lengths = first_extents((*inputs, *targets))
         least = batch if part == "train" else 1
         if len(lengths) != 1 or min(lengths) < least:
             raise InputError(

@@ -18,7 +18,7 @@ from pockengine.checks import is_whole
 from pockengine.errors import InputError
 from pockengine.fit.layout import Layout
 from pockengine.fit.randomness import Randomness
-from pockengine.frontend.structure import is_fixed
+from pockengine.frontend.structure import first_extents, is_fixed
 
 Pair: TypeAlias = tuple[Any, Any]
 Batches: TypeAlias = Generator[Pair, None, None]
@@ -248,13 +248,13 @@ def _arrays(pair: Pair, name: str) -> tuple[Any, int]:
         InputError: they differ in that.
     """
     tree = pytree.tree_map(_array, pair, is_leaf=_is_array)
-    shapes = [leaf.shape for leaf in pytree.tree_leaves(tree) if not is_fixed(leaf)]
-    counts = {shape[0] if shape else 0 for shape in shapes}
+    leaves = [leaf for leaf in pytree.tree_leaves(tree) if not is_fixed(leaf)]
+    counts = first_extents(leaves)
     if len(counts) == 1:
         return tree, counts.pop()
     raise InputError(
         where=name,
-        found=f"arrays of the shapes {', '.join(str(tuple(shape)) for shape in shapes)}",
+        found=f"arrays of the shapes {', '.join(str(tuple(leaf.shape)) for leaf in leaves)}",
         needed="one row for each sample in all of them",
         remedy="Pass (inputs, targets); what is no array of samples goes into a list of batches",
     )

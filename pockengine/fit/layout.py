@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from pockengine.errors import InputError
 from pockengine.fit.trainable import Compiled
-from pockengine.frontend.structure import TENSOR, Structure
+from pockengine.frontend.structure import TENSOR, Structure, first_extents
 from pockengine.runtime.shapes import fewer_samples
 from pockengine.runtime.signature import Signature
 
@@ -141,7 +141,7 @@ def samples(inputs: Any) -> int:
 def _size(signature: Signature) -> int:
     """The first axis of all inputs and targets, or 0."""
     types = [signature.types[name] for name in (*signature.inputs, *signature.targets)]
-    extents = {kind.shape[0] if kind.shape else 0 for kind in types}
+    extents = first_extents(types)
     return extents.pop() if len(extents) == 1 else 0
 
 

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from pockengine.errors import CaptureError, InputError
 from pockengine.frontend.capture import Batch, canonical_batch
 from pockengine.frontend.losses import Loss, check_same_shape, main_output, only_tensor
-from pockengine.frontend.structure import flatten
+from pockengine.frontend.structure import first_extents, flatten
 from pockengine.frontend.weighted import KNOWN, MODULES, counted, terms_of
 
 PART, WHOLE = "part", "whole"  # of the targets; a dict's order is theirs
@@ -37,7 +37,7 @@ def micro_batch(batch: Batch, count: int) -> Batch:
     """
     inputs, targets = canonical_batch(batch)
     leaves = flatten((inputs, targets))[0]
-    extents = {tensor.shape[0] if tensor.dim() else 0 for tensor in leaves}
+    extents = first_extents(leaves)
     samples = extents.pop() if len(extents) == 1 else 0
     if not samples or samples % count:
         told = ", ".join(str(tuple(tensor.shape)) for tensor in leaves)

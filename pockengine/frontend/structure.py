@@ -26,6 +26,11 @@ class _Slot:
 TENSOR: Final = _Slot()
 
 
+def first_extents(leaves: Iterable[Any]) -> set[int]:
+    """The extents of the first axes of what has a shape; 0 of what has no axis."""
+    return {leaf.shape[0] if len(leaf.shape) else 0 for leaf in leaves}
+
+
 @dataclass(frozen=True, slots=True)
 class Structure:
     """How tensors nest: tuples, lists, dicts, Hugging Face's outputs, and what PyTorch knows.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pockengine.errors import CaptureError
 from pockengine.frontend.capture import Batch, canonical_batch
 from pockengine.frontend.losses import Loss, check_same_shape, main_output, only_tensor
-from pockengine.frontend.structure import flatten
+from pockengine.frontend.structure import first_extents, flatten
 
 KNOWN: dict[str, Callable[[], nn.Module]] = {
     "cross_entropy": nn.CrossEntropyLoss,
@@ -39,7 +39,7 @@ def weighted_batch(batch: Batch) -> Batch:
         CaptureError: the batch is no pair, or its inputs have no first axis in common.
     """
     inputs, targets = canonical_batch(batch)
-    extents = {tensor.shape[0] if tensor.dim() else 0 for tensor in flatten(inputs)[0]}
+    extents = first_extents(flatten(inputs)[0])
     if len(extents) != 1 or extents == {0}:
         raise CaptureError(
             where="compile(partial=True)",

@@ -12,7 +12,7 @@ reductions, and several, are cut into chunks that accumulate in a scratch tile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tvm import sym, tirx
 
@@ -150,10 +150,7 @@ class _Unit(Prefetches):
         flat = self.term.left.packed and not self.term.right.direct
         accumulate = self._accumulate(
             steps.flat() if flat else steps,
-            [
-                *self._while_kept(self._next_piece(panel, row, steps)),
-                *self._at_the_end([self._tail_ahead(panel, row, height)]),
-            ],
+            self._ahead(panel, row, height, steps),
             lambda part: part.unrolled(
                 self.geometry.unrolled,
                 lambda some: block(
@@ -167,24 +164,35 @@ class _Unit(Prefetches):
 
     def _start(self, panel: Panel, sums: list[Buffer], row: Expr, height: int) -> list[Stmt]:
         """What a register tile's sums begin with: nothing, or what was kept of the piece before."""
-        cells = [(i, v) for i in range(height) for v in range(len(panel.lanes))]
-        clear = [store(sums[v], const(i), zeros(panel.lanes[v])) for i, v in cells]
-        resume = [store(sums[v], const(i), self._kept(panel, row, i, v)) for i, v in cells]
+        cells = _cells(panel, height)
+
+        def clear() -> list[Stmt]:
+            return [store(sums[v], const(i), zeros(panel.lanes[v])) for i, v in cells]
+
+        def resume() -> list[Stmt]:
+            return [store(sums[v], const(i), self._kept(panel, row, i, v)) for i, v in cells]
+
         return _either(self.first, clear, resume)
 
     def _end(self, panel: Panel, sums: list[Buffer], row: Expr, height: int) -> list[Stmt]:
         """What becomes of a register tile's sums: they are kept for the next piece, or finished."""
-        cells = [(i, v) for i in range(height) for v in range(len(panel.lanes))]
-        if self.work.compact_store:
-            finish = self._finish_in_loop(panel, sums, row, height)
-        else:
-            finish = [
-                self._store(panel, row + const(i), v, load(sums[v], const(i))) for i, v in cells
-            ]
-        if self.added is not None:
+        cells = _cells(panel, height)
+
+        def finish() -> list[Stmt]:
+            if self.work.compact_store:
+                stores = self._finish_in_loop(panel, sums, row, height)
+            else:
+                stores = [
+                    self._store(panel, row + const(i), v, load(sums[v], const(i))) for i, v in cells
+                ]
+            if self.added is None:
+                return stores
             place = (panel.position, panel.starts, panel.lanes)
-            finish = [*self.added.clear_parts(*place), *finish, *self.added.join_parts(*place)]
-        keep = [self._keep(panel, row, i, v, load(sums[v], const(i))) for i, v in cells]
+            return [*self.added.clear_parts(*place), *stores, *self.added.join_parts(*place)]
+
+        def keep() -> list[Stmt]:
+            return [self._keep(panel, row, i, v, load(sums[v], const(i))) for i, v in cells]
+
         return _either(self.last, finish, keep)
 
     def _bases(self, row: Expr, height: int) -> tuple[list[Stmt], list[Expr]]:
@@ -359,8 +367,15 @@ class _Unit(Prefetches):
         return store(self.sums, place, value, panel.lanes[vector])
 
 
-def _either(condition: bool | Expr, yes: list[Stmt], no: list[Stmt]) -> list[Stmt]:
-    """The one or the other."""
+def _cells(panel: Panel, height: int) -> list[tuple[int, int]]:
+    """(row, vector) of each accumulator of a register tile."""
+    return [(i, v) for i in range(height) for v in range(len(panel.lanes))]
+
+
+def _either(
+    condition: bool | Expr, yes: Callable[[], list[Stmt]], no: Callable[[], list[Stmt]]
+) -> list[Stmt]:
+    """The one or the other; both where only a run knows."""
     if isinstance(condition, bool):
-        return yes if condition else no
-    return [tirx.IfThenElse(condition, block(*yes), block(*no))]
+        return yes() if condition else no()
+    return [tirx.IfThenElse(condition, block(*yes()), block(*no()))]

@@ -55,17 +55,16 @@ class Prefetches(OperandCopies):
         looped = serial("part", parts, run)
         return looped if rest is None else block(looped, multiply(rest))
 
-    def _at_the_end(self, ahead: Sequence[Ahead]) -> list[Ahead]:
-        """Prefetches where sums end."""
-        if isinstance(self.last, bool):
-            return list(ahead) if self.last else []
-        return [_under(self.last, each) for each in ahead]
-
-    def _while_kept(self, ahead: Sequence[Ahead]) -> list[Ahead]:
-        """Prefetches where sums are kept for a further piece."""
-        if isinstance(self.last, bool):
-            return [] if self.last else list(ahead)
-        return [_under(tirx.Not(self.last), each) for each in ahead]
+    def _ahead(self, panel: Panel, row: Expr, height: int, steps: Steps) -> list[Ahead]:
+        """What a tile asks for: its tail where sums end, else its share of the next piece."""
+        tail = [self._tail_ahead(panel, row, height)]
+        if self.last is True:
+            return tail
+        following = self._next_piece(panel, row, steps)
+        if self.last is False:
+            return following
+        kept = tirx.Not(self.last)
+        return [*(_under(kept, x) for x in following), *(_under(self.last, x) for x in tail)]
 
     def _tail_ahead(self, panel: Panel, row: Expr, height: int) -> Ahead:
         """What each row's tail touches, a cache line at a time."""

@@ -64,13 +64,19 @@ def _accumulated(found: Outputs) -> Outputs:
 
 def _state(graph: Graph, found: Outputs) -> tuple[Node, dict[str, Node]]:
     """The count of what is accumulated, and the accumulators by parameter."""
-    sums = {}
     with graph.inserting_before(next(calls(graph), None)):
         count = placeholder(graph, COUNT, TensorType(()), Role.STATE)
+    return count, accumulators(graph, found)
+
+
+def accumulators(graph: Graph, found: Outputs) -> dict[str, Node]:
+    """Append the state that gradients add up in, by parameter."""
+    sums = {}
+    with graph.inserting_before(next(calls(graph), None)):
         for name, node in found.gradients.items():
             kind = TensorType(type_of(node).shape, type_of(node).dtype)
             sums[name] = placeholder(graph, accumulator_name(name), kind, Role.STATE)
-    return count, sums
+    return sums
 
 
 def take_accumulated(graph: Graph, *, mean: bool) -> Graph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -63,9 +64,10 @@ def choose_saved(graph: Graph, costs: SavingCosts, share: float | None = None) -
     if not cut.read.size:
         return graph
     work = (costs.recompute_ns(node) for node in calls(graph))
-    found = cut.again(costs, sum(ns for ns in work if ns < NEVER_NS))
-    place = -1 if share is None else costs.recompute_shares.index(share)
-    return _clone(graph, forward, {nodes[each] for each in found[place].places})
+    most = costs.recompute_shares[-1] if share is None else share
+    once = replace(costs, recompute_shares=(most,))
+    (found,) = cut.again(once, sum(ns for ns in work if ns < NEVER_NS))
+    return _clone(graph, forward, {nodes[each] for each in found.places})
 
 
 def _cut(graph: Graph, nodes: list[Node], forward: set[Node], costs: SavingCosts) -> SavedCut:

@@ -24,7 +24,8 @@ from pockengine.ir.graph import (
     type_of,
 )
 from pockengine.ir.types import Role, TensorType
-from pockengine.modes import FIRST_ROUND, LAST_ROUND, ROUNDS_LOSS, accumulator_name
+from pockengine.modes import FIRST_ROUND, LAST_ROUND, ROUNDS_LOSS
+from pockengine.passes.accumulate_gradients import accumulators
 
 
 def split_batch(
@@ -165,11 +166,7 @@ def _accumulated(found: Outputs) -> Outputs:
     if not found.gradients:
         return found
     graph = next(iter(found.gradients.values())).graph
-    sums = {}
-    with graph.inserting_before(next(calls(graph), None)):
-        for name, node in found.gradients.items():
-            kind = TensorType(type_of(node).shape, type_of(node).dtype)
-            sums[name] = placeholder(graph, accumulator_name(name), kind, Role.STATE)
+    sums = accumulators(graph, found)
     first = round_flag(graph, FIRST_ROUND)
     gradients, updates = {}, list(found.updates)
     for name, node in found.gradients.items():
