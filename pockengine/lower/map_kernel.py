@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 from torch.fx import Graph, Node
 from tvm import tirx
 
 from pockengine.ir.graph import calls, type_of
+from pockengine.lower.across import Across, Probe, lying_across, somewhere
 from pockengine.lower.kernel import stored_outputs
-from pockengine.lower.loops import BLOCK, PIECE, Walk, map_walk
+from pockengine.lower.loops import BLOCK, PIECE, map_walk
 from pockengine.lower.nest import (
     Buffer,
     Expr,
@@ -22,8 +24,10 @@ from pockengine.lower.nest import (
     serial,
 )
 from pockengine.lower.reductions import fold
-from pockengine.lower.values import Index, Values
+from pockengine.lower.values import Copies, Index, LaneError, Values
 from pockengine.lower.work import Work
+
+_COLUMNS = 256  # of a tile where an operand lies across the loop
 
 
 def split_row(row: Expr, extents: Sequence[int]) -> tuple[list[Stmt], list[Expr]]:
@@ -68,40 +72,131 @@ def pieces(
 
 def map_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
     """Every element of a map kernel's domain."""
-    loops = map_walk(graph)
-    stored = stored_outputs(graph)
-    inside = frozenset(calls(graph))
-    rank = len(type_of(stored[0]).shape)
+    return _Map(graph, buffers, lanes).work()
 
-    def element(places: Mapping[int, Expr], at: Expr, width: int) -> Stmt:
-        values = Values(buffers, inside)
-        place = [places.get(axis, const(0)) for axis in range(rank)]
-        if loops.axis is not None:
-            place[loops.axis] = at
-        index = Index(tuple(place), loops.axis, width)
+
+class _Map:
+    def __init__(self, graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> None:
+        self.buffers = buffers
+        self.lanes = lanes
+        self.loops = map_walk(graph)
+        self.stored = stored_outputs(graph)
+        self.inside = frozenset(calls(graph))
+        self.shape = type_of(self.stored[0]).shape
+
+    def work(self) -> Work:
+        """The loops; by tiles where an operand lies across them."""
+        loops = self.loops
+        across = self._across()
+        if across is not None:
+            return self._by_tiles(across)
+        return Work(
+            loops.units,
+            loops.grain,
+            lambda begin, end: serial("unit", end - begin, self._unit, begin),
+        )
+
+    def _across(self) -> Across | None:
+        loops = self.loops
+        if self.lanes == 1 or loops.axis is None or not loops.outer:
+            return None
+        domain = Index(somewhere(self.shape), loops.axis, min(self.lanes, _run(loops.extent)))
+        probe = Probe(self.buffers, self.inside)
+        try:
+            self._stores(probe, domain)
+        except LaneError:  # whole vectors straddle rows; the kernel is made again with fewer lanes
+            return None
+        return lying_across(probe, domain, dict(loops.outer), min(loops.extent, _COLUMNS))
+
+    def _stores(self, values: Values, index: Index) -> list[Stmt]:
+        """What the kernel computes at a place."""
         stores = []
-        for node in stored:
-            there = values.elsewhere(type_of(stored[0]).shape, node, index)
+        for node in self.stored:
+            there = values.elsewhere(self.shape, node, index)
             stores.append(values.store(node, there, values.value(node, there)))
-        return values.flushed(*stores)
+        return stores
 
-    def unit(number: Expr) -> Stmt:
+    def _element(
+        self, places: Mapping[int, Expr], at: Expr, width: int, copies: Copies | None = None
+    ) -> Stmt:
+        values = Values(self.buffers, self.inside, copies=copies)
+        return values.flushed(
+            *self._stores(values, Index(self._place(places, at), self.loops.axis, width))
+        )
+
+    def _place(self, places: Mapping[int, Expr], at: Expr) -> tuple[Expr, ...]:
+        everywhere = places if self.loops.axis is None else {**places, self.loops.axis: at}
+        return tuple(everywhere.get(axis, const(0)) for axis in range(len(self.shape)))
+
+    def _unit(self, number: Expr) -> Stmt:
+        """A row, or a block of it."""
+        loops = self.loops
         row = number if loops.blocks == 1 else tirx.truncdiv(number, const(loops.blocks))
         statements, places = split_row(row, [extent for _, extent in loops.outer])
         by_axis = dict(zip((axis for axis, _ in loops.outer), places, strict=True))
-        extent: int | Expr = loops.extent
-        start = None
+        start, extent = const(0), loops.extent
         if loops.blocks > 1:
-            start, bind = bound("start", tirx.truncmod(number, const(loops.blocks)) * const(BLOCK))
-            statements.append(bind)
-            if loops.extent % BLOCK:
-                extent = tirx.min(const(loops.extent) - start, const(BLOCK))
-            else:
-                extent = BLOCK
-        run = pieces(extent, lanes, lambda at, width: element(by_axis, at, width), start)
+            bind, start, extent = _cut(number, loops.extent, BLOCK)
+            statements += bind
+        run = pieces(extent, self.lanes, lambda at, width: self._element(by_axis, at, width), start)
         return block(*statements, *run)
 
-    return _over(loops, unit)
+    def _by_tiles(self, across: Across) -> Work:
+        """Some rows along another axis at once, and some columns of them."""
+        loops = self.loops
+        outer = [
+            (axis, across.tiles if axis == across.axis else extent) for axis, extent in loops.outer
+        ]
+        cuts = -(-loops.extent // _COLUMNS)
+
+        def unit(number: Expr) -> Stmt:
+            row = number if cuts == 1 else tirx.truncdiv(number, const(cuts))
+            statements, found = split_row(row, [extent for _, extent in outer])
+            places = dict(zip((axis for axis, _ in outer), found, strict=True))
+            start, extent = const(0), loops.extent
+            if cuts > 1:
+                bind, start, extent = _cut(number, loops.extent, _COLUMNS)
+                statements += bind
+
+            def rows(first: Expr, height: int) -> Stmt:
+                def row(step: Expr) -> Stmt:
+                    here = {**places, across.axis: first + step}
+                    return block(
+                        *pieces(
+                            extent,
+                            self.lanes,
+                            lambda at, width: self._element(
+                                here, at, width, across.known(height, step, at - start)
+                            ),
+                            start,
+                        )
+                    )
+
+                place = self._place({**places, across.axis: first}, start)
+                copies = across.copied(place, height, extent, const(0))
+                return block(*copies, serial("row", height, row))
+
+            return block(*statements, *across.tile(places[across.axis], rows))
+
+        elements = across.rows * min(loops.extent, _COLUMNS)
+        return Work(
+            prod(extent for _, extent in outer) * cuts,
+            max(1, PIECE // elements),
+            lambda begin, end: block(*across.declared, serial("unit", end - begin, unit, begin)),
+        )
+
+
+def _run(extent: int) -> int:
+    """The widest vector that fits in a run."""
+    return 1 << (extent.bit_length() - 1)
+
+
+def _cut(number: Expr, extent: int, length: int) -> tuple[list[Stmt], Expr, int | Expr]:
+    """Where the piece of a run that a unit works on begins, and its extent."""
+    start, bind = bound("start", tirx.truncmod(number, const(-(-extent // length))) * const(length))
+    if extent % length:
+        return [bind], start, tirx.min(const(extent) - start, const(length))
+    return [bind], start, length
 
 
 def pack_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
@@ -175,9 +270,3 @@ def _word(values: Values, mask: Node, index: Index) -> Expr:
 
 def _int32(value: int) -> Expr:
     return tirx.IntImm("int32", value)
-
-
-def _over(loops: Walk, unit: Callable[[Expr], Stmt]) -> Work:
-    return Work(
-        loops.units, loops.grain, lambda begin, end: serial("unit", end - begin, unit, begin)
-    )

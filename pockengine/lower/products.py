@@ -453,7 +453,8 @@ def _geometry_of(anchor: Node) -> tuple[Any, Any, Any, Any]:
 class _Taps:
     """Positions ``phase + stride * i`` of one axis and the taps that reach them.
 
-    Tap j has kernel index ``first + j * step`` and reads the gradient at ``i + shift - j * back``.
+    Tap j has kernel index ``first - j * step`` and reads the gradient at ``i + shift + j * back``:
+    the gradient is read forwards.
     """
 
     phase: int
@@ -470,7 +471,7 @@ def _taps(size: int, kernel: int, stride: int, low: int, dilation: int) -> list[
     for phase in range(min(stride, size)):
         hits = [r for r in range(kernel) if (phase + low - r * dilation) % stride == 0]
         step = stride // gcd(stride, dilation)
-        first = hits[0] if hits else 0
+        first = hits[-1] if hits else 0
         found.append(
             _Taps(
                 phase=phase,
@@ -531,12 +532,12 @@ def _phase(anchor: Node, down: _Taps, across: _Taps) -> Product:
         columns=channels,
         reduction=(down.count, across.count, outs),
         left_row=left_row,
-        left_step=lambda k: k[2] * sc - k[0] * (down.back * sh) - k[1] * (across.back * sw),
+        left_step=lambda k: k[2] * sc + k[0] * (down.back * sh) + k[1] * (across.back * sw),
         right_place=lambda _, group, k, n: (
             group * outs + k[2],
             n,
-            k[0] * down.step + down.first,
-            k[1] * across.step + across.first,
+            down.first - k[0] * down.step,
+            across.first - k[1] * across.step,
         ),
         out_place=out_place,
         right_axis=1,

@@ -10,13 +10,14 @@ from tvm import tirx
 
 from pockengine.ir.graph import calls, kind_of, type_of
 from pockengine.ir.ops import Kind
+from pockengine.lower.across import Across, Probe, lying_across, somewhere
 from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.loops import Columns, columns_of
 from pockengine.lower.map_kernel import pieces, split_row
 from pockengine.lower.nest import Buffer, Expr, Stmt, allocate, block, bound, const, serial
 from pockengine.lower.reductions import Reduction, accumulate, fold, joined, run_widths
 from pockengine.lower.tiles import vector_pieces
-from pockengine.lower.values import Index, Values
+from pockengine.lower.values import Copies, Index, Values
 from pockengine.lower.work import Work
 
 _CHUNK = 64  # terms summed in a row before their sum joins the total: keeps rounding errors small
@@ -72,10 +73,11 @@ class _Reduce:
         totals = [[self._accumulator(r, w, "total") for w in widths] for r in self.reductions]
         parts = [[self._accumulator(r, w, "part") for w in widths] for r in self.reductions]
 
-        def term(places: dict[int, Expr]) -> Stmt:
+        def term(places: dict[int, Expr], known: Callable[[Expr], Copies]) -> Stmt:
             values = Values(self.buffers, self.inside)
             stores = []
             for v, width in enumerate(widths):
+                values.copies = known(starts[v] - start)
                 index = self._index({**kept, **places, lane: starts[v]}, width)
                 for r, reduction in enumerate(self.reductions):
                     value = values.value(reduction.source, index)
@@ -90,7 +92,11 @@ class _Reduce:
             ]
             return block(*clear, inner(), *join)
 
-        body = self._reduced_loops(term, chunk)
+        across = self._across(max(widths), sum(widths))
+        if across is None:
+            body = self._reduced_loops(lambda places: term(places, lambda _: {}), chunk)
+        else:
+            body = self._by_tiles(across, {**kept, lane: start}, sum(widths), term, chunk)
         finish = [
             self._finish({**kept, lane: starts[v]}, lane, width, [_read(t[v]) for t in totals])
             for v, width in enumerate(widths)
@@ -101,7 +107,43 @@ class _Reduce:
             for v, width in enumerate(widths)
         ]
         buffers = [b for group in (*totals, *parts) for b in group]
-        return block(*map(allocate, buffers), *clear, body, *finish)
+        declared = () if across is None else across.declared
+        return block(*map(allocate, buffers), *declared, *clear, body, *finish)
+
+    def _across(self, lanes: int, columns: int) -> Across | None:
+        """What lies across the vectors, along the innermost of the reduced axes."""
+        if lanes == 1 or not self.loops.reduced:
+            return None
+        domain = Index(somewhere(self.loops.shape), self.loops.lane, lanes)
+        probe = Probe(self.buffers, self.inside)
+        for reduction in self.reductions:
+            probe.value(reduction.source, domain)
+        last = self.loops.reduced[-1]
+        return lying_across(probe, domain, {last: self.loops.shape[last]}, columns)
+
+    def _by_tiles(
+        self,
+        across: Across,
+        first: dict[int, Expr],
+        columns: int,
+        term: Callable[[dict[int, Expr], Callable[[Expr], Copies]], Stmt],
+        chunk: Callable[[Callable[[], Stmt]], Stmt],
+    ) -> Stmt:
+        """The reduced axes outside in; some steps of the innermost one at once, copied."""
+
+        def tiles(places: dict[int, Expr]) -> Stmt:
+            def steps(begin: Expr, height: int) -> Stmt:
+                def step(number: Expr) -> Stmt:
+                    at = {**places, across.axis: begin + number}
+                    return term(at, lambda spot: across.known(height, number, spot))
+
+                place = self._index({**first, **places, across.axis: begin}, 1).place
+                copies = across.copied(place, height, columns, const(0))
+                return block(*copies, chunk(lambda: serial("k", height, step)))
+
+            return serial("tile", across.tiles, lambda number: block(*across.tile(number, steps)))
+
+        return self._outer_loops(self.loops.reduced[:-1], tiles)
 
     def _reduced_loops(
         self, term: Callable[[dict[int, Expr]], Stmt], chunk: Callable[[Callable[[], Stmt]], Stmt]
@@ -126,10 +168,15 @@ class _Reduce:
 
             return serial("chunk", count, piece)
 
+        return self._outer_loops(outer, innermost)
+
+    def _outer_loops(self, axes: Sequence[int], body: Callable[[dict[int, Expr]], Stmt]) -> Stmt:
+        """``body(places)`` in a loop over each axis."""
+
         def nest(level: int, places: dict[int, Expr]) -> Stmt:
-            if level == len(outer):
-                return innermost(places)
-            axis = outer[level]
+            if level == len(axes):
+                return body(places)
+            axis = axes[level]
             return serial(
                 "o", self.loops.shape[axis], lambda o: nest(level + 1, {**places, axis: o})
             )
@@ -157,13 +204,8 @@ class _Reduce:
             ]
             return values.flushed(*stores)
 
-        def nest(level: int, places: dict[int, Expr]) -> Stmt:
-            if level == len(outer):
-                return block(*pieces(extent, self.lanes, lambda at, w: term(places, at, w)))
-            axis = outer[level]
-            return serial(
-                "o", self.loops.shape[axis], lambda o: nest(level + 1, {**places, axis: o})
-            )
+        def line(places: dict[int, Expr]) -> Stmt:
+            return block(*pieces(extent, self.lanes, lambda at, w: term(places, at, w)))
 
         clear = [
             _reset(totals[r][w], reduction, w)
@@ -173,7 +215,9 @@ class _Reduce:
         statements, results = self._folded(totals, widths)
         buffers = [b for group in totals for b in group.values()]
         finish = self._finish(kept, None, 1, results)
-        return block(*map(allocate, buffers), *clear, nest(0, {}), *statements, finish)
+        return block(
+            *map(allocate, buffers), *clear, self._outer_loops(outer, line), *statements, finish
+        )
 
     def _folded(
         self, totals: list[dict[int, Buffer]], widths: list[int]

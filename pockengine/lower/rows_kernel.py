@@ -16,12 +16,25 @@ from tvm import tirx
 from pockengine.ir.graph import calls, kind_of, op_name, type_of
 from pockengine.ir.ops import Kind
 from pockengine.lower import elementwise
+from pockengine.lower.across import Across, Probe, lying_across, somewhere
 from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.loops import PIECE, passes_of, rows_of
 from pockengine.lower.map_kernel import pieces, split_row
-from pockengine.lower.nest import Buffer, Expr, Stmt, allocate, block, bound, const, held, serial
+from pockengine.lower.nest import (
+    Buffer,
+    Expr,
+    Stmt,
+    allocate,
+    block,
+    bound,
+    const,
+    held,
+    load,
+    serial,
+    store,
+)
 from pockengine.lower.reductions import Reduction, accumulate, fold, joined, run_widths
-from pockengine.lower.values import Index, Values
+from pockengine.lower.values import Copies, Index, Values
 from pockengine.lower.work import Work
 
 _SCRATCH_ELEMENTS = 16384  # of one kept row, on the stack
@@ -29,15 +42,15 @@ _SCRATCH_ELEMENTS = 16384  # of one kept row, on the stack
 
 def rows_body(graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> Work:
     """The passes of a row kernel over its range of rows."""
-    rows = rows_of(graph)
-    grain = max(1, PIECE // max(1, rows.length))
-    return Work(rows.count, grain, _Rows(graph, buffers, lanes).body)
+    return _Rows(graph, buffers, lanes).work()
 
 
 class _Rows:
     def __init__(self, graph: Graph, buffers: Mapping[Node, Buffer], lanes: int) -> None:
         self.buffers = dict(buffers)
         self.rows = rows_of(graph)
+        self.lead = self.rows.shape[: len(self.rows.shape) - self.rows.row_axes]
+        self.lines = self.rows.shape[len(self.rows.shape) - self.rows.row_axes : -1]
         self.lanes = lanes
         self.nodes = [n for n in calls(graph) if kind_of(n) is not Kind.VIEW]
         self.inside = frozenset(calls(graph))
@@ -61,8 +74,7 @@ class _Rows:
 
     def _is_row_value(self, node: Node) -> bool:
         """Whether a node has one element a row."""
-        lead = self.rows.shape[: len(self.rows.shape) - self.rows.row_axes]
-        return type_of(node).shape in (lead, lead + (1,) * self.rows.row_axes)
+        return type_of(node).shape in (self.lead, self.lead + (1,) * self.rows.row_axes)
 
     def _per_row(self, node: Node) -> bool:
         return kind_of(node) is Kind.REDUCE or (
@@ -98,19 +110,80 @@ class _Rows:
         """The pass in which a node's full-row operands are read."""
         return self.stage[node] - 1 if kind_of(node) is Kind.REDUCE else self.stage[node]
 
-    def body(self, begin: Expr, end: Expr) -> Stmt:
-        """Rows begin .. end."""
+    def work(self) -> Work:
+        """The loop over rows; over tiles of them where an operand lies across the rows."""
+        across = self._across()
         scratch = [allocate(row) for row in self.kept.values()]
-        return block(*scratch, serial("row", end - begin, self._row, begin))
+        if across is None:
+            units, height, unit = self.rows.count, 1, self._unit
+        else:
+            scratch += across.declared
+            units = self.rows.count // across.extent * across.tiles
+            height = across.rows
 
-    def _row(self, number: Expr) -> Stmt:
-        lead = self.rows.shape[: len(self.rows.shape) - self.rows.row_axes]
-        statements, places = split_row(number, lead)
+            def unit(number: Expr) -> Stmt:
+                return self._tile(across, number)
+
+        return Work(
+            units,
+            max(1, PIECE // max(1, self.rows.length * height)),
+            lambda begin, end: block(*scratch, serial("row", end - begin, unit, begin)),
+        )
+
+    def _across(self) -> Across | None:
+        extent = self.rows.shape[-1]
+        if self.lanes == 1 or self.rows.length == 0:
+            return None
+        lanes = min(self.lanes, 1 << (extent.bit_length() - 1))
+        domain = Index(somewhere(self.rows.shape), len(self.rows.shape) - 1, lanes)
+        row_values = {
+            node: elementwise.constant(0, type_of(node).dtype, 1)
+            for node in self.nodes
+            if self._per_row(node)
+        }
+        probe = Probe(self.buffers, self.inside, row_values)
+        for node in self.nodes:
+            if kind_of(node) is Kind.REDUCE:
+                probe.value(Reduction(node).source, domain)
+            elif node in self.stored and not self._per_row(node):
+                probe.value(node, probe.elsewhere(self.rows.shape, node, domain))
+        return lying_across(probe, domain, dict(enumerate(self.lead)), self.rows.length)
+
+    def _unit(self, number: Expr) -> Stmt:
+        """One row."""
+        statements, places = split_row(number, self.lead)
+        return block(*statements, *self._row(places, lambda _: {}))
+
+    def _tile(self, across: Across, number: Expr) -> Stmt:
+        """Some rows along the axis along which what lies across them is contiguous."""
+        extents = list(self.lead)
+        extents[across.axis] = across.tiles
+        statements, places = split_row(number, extents)
+
+        def rows(first: Expr, height: int) -> Stmt:
+            def row(step: Expr) -> Stmt:
+                here = [first + step if a == across.axis else p for a, p in enumerate(places)]
+                return block(*self._row(here, lambda spot: across.known(height, step, spot)))
+
+            def line(number: Expr) -> Stmt:
+                bind, outer = split_row(number, self.lines)
+                here = [first if a == across.axis else p for a, p in enumerate(places)]
+                columns = self.rows.shape[-1]
+                place = (*here, *outer, const(0))
+                spot = number * const(columns)
+                return block(*bind, *across.copied(place, height, columns, spot))
+
+            return block(serial("line", prod(self.lines), line), serial("row", height, row))
+
+        return block(*statements, *across.tile(places[across.axis], rows))
+
+    def _row(self, places: list[Expr], copies: Callable[[Expr], Copies]) -> list[Stmt]:
+        statements: list[Stmt] = []
         fixed: dict[Node, Expr] = {}
         for number_of_pass in range(self.last):
             statements += self._scalars(number_of_pass, places, fixed)
-            statements += self._pass(number_of_pass, places, fixed)
-        return block(*statements)
+            statements += self._pass(number_of_pass, places, fixed, copies)
+        return statements
 
     def _scalars(self, number: int, places: list[Expr], fixed: dict[Node, Expr]) -> list[Stmt]:
         """The row's own values that this pass can use, and their stores."""
@@ -130,7 +203,13 @@ class _Rows:
                 statements.append(values.flushed(values.store(node, index, fixed[node])))
         return statements
 
-    def _pass(self, number: int, places: list[Expr], fixed: dict[Node, Expr]) -> list[Stmt]:
+    def _pass(
+        self,
+        number: int,
+        places: list[Expr],
+        fixed: dict[Node, Expr],
+        copies: Callable[[Expr], Copies],
+    ) -> list[Stmt]:
         """One walk over the row."""
         reductions = [
             Reduction(n)
@@ -151,17 +230,16 @@ class _Rows:
             for r, reduction in enumerate(reductions)
             for w in widths
         ]
-        lead = self.rows.shape[len(self.rows.shape) - self.rows.row_axes : -1]
 
         def element(outer: list[Expr], at: Expr, width: int) -> Stmt:
-            values = Values(self.buffers, self.inside, fixed)
+            spot = self._spot(outer, at)
+            values = Values(self.buffers, self.inside, fixed, copies=copies(spot))
             index = Index((*places, *outer, at), len(self.rows.shape) - 1, width)
-            self._recall(values, number, index, outer)
+            self._recall(values, number, spot, width)
             body = []
             for node in keep:
-                spot = self._spot(outer, at, width)
                 value = values.value(node, values.elsewhere(self.rows.shape, node, index))
-                body.append(tirx.BufferStore(self.kept[node], value, [spot]))
+                body.append(store(self.kept[node], spot, value, width))
             for r, reduction in enumerate(reductions):
                 value = values.value(reduction.source, index)
                 body.append(accumulate(totals[r][width], reduction, value))
@@ -170,37 +248,33 @@ class _Rows:
                 body.append(values.store(node, there, values.value(node, there)))
             return values.flushed(*body)
 
-        statements.append(self._walk(lead, extent, element))
+        statements.append(self._walk(extent, element))
         for reduction, group in zip(reductions, totals, strict=True):
             statements += self._fold(reduction, group, fixed)
         return statements
 
-    def _walk(
-        self, lead: tuple[int, ...], extent: int, element: Callable[[list[Expr], Expr, int], Stmt]
-    ) -> Stmt:
+    def _walk(self, extent: int, element: Callable[[list[Expr], Expr, int], Stmt]) -> Stmt:
         """A loop over the row: its leading axes flat, its last one in vectors."""
 
         def line(number: Expr) -> Stmt:
-            statements, outer = split_row(number, lead)
+            statements, outer = split_row(number, self.lines)
             run = pieces(extent, self.lanes, lambda at, w: element(outer, at, w))
             return block(*statements, *run)
 
-        return serial("line", prod(lead), line)
+        return serial("line", prod(self.lines), line)
 
-    def _recall(self, values: Values, number: int, index: Index, outer: list[Expr]) -> None:
+    def _recall(self, values: Values, number: int, spot: Expr, width: int) -> None:
         """Values of earlier passes come from their scratch row."""
         for node, row in self.kept.items():
             if self.stage[node] < number:
-                spot = self._spot(outer, index.place[-1], index.lanes)
-                values.known(node, tirx.BufferLoad(row, [spot]))
+                values.known(node, load(row, spot, width))
 
-    def _spot(self, outer: list[Expr], at: Expr, width: int) -> Expr:
-        lead = self.rows.shape[len(self.rows.shape) - self.rows.row_axes : -1]
+    def _spot(self, outer: list[Expr], at: Expr) -> Expr:
+        """The number of an element within its row."""
         flat = const(0)
-        for extent, place in zip(lead, outer, strict=True):
+        for extent, place in zip(self.lines, outer, strict=True):
             flat = flat * const(extent) + place
-        start = flat * const(self.rows.shape[-1]) + at
-        return start if width == 1 else tirx.Ramp(start, const(1), width)
+        return flat * const(self.rows.shape[-1]) + at
 
     @staticmethod
     def _fold(

@@ -68,7 +68,8 @@ class TileParameters:
         scratch_bytes: stack a kernel may use for packed panels, and again for its accumulators.
         left_bytes: stack for the sums of a contraction in pieces, and again for its packed rows and
             panels together.
-        chunk_steps: of a reduction, whose panel stays in the nearest cache.
+        chunk_steps: of a reduction that is not cut into pieces, and of a piece at most.
+        panel_bytes: of a piece of a panel, which stays in the nearest cache.
         by_lane: a fused multiply-add takes its left factor from any lane of a vector register, so
             that one load brings several of them.
         unrolled: steps of the reduction in one iteration of the innermost loop.
@@ -83,6 +84,7 @@ class TileParameters:
     scratch_bytes: int
     left_bytes: int
     chunk_steps: int = 256
+    panel_bytes: int = 1 << 14
     by_lane: bool = False
     unrolled: int = 1
     choice: Choice | None = None
@@ -159,6 +161,7 @@ _AVX512 = TileParameters(
     row_block=64,
     scratch_bytes=1 << 18,
     left_bytes=3 << 18,
+    panel_bytes=1 << 15,
 )
 _AVX2 = TileParameters(
     vector_lanes=8,
@@ -253,7 +256,7 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
     by_steps = tiles.by_lane and along_steps and not blocked
     work = _Work(batch, rows, columns, reduction, packed, row_period, by_steps)
     if blocked:
-        return _blocked(tiles, work, whole_columns=whole_columns)
+        return _blocked(tiles, work, along_steps=along_steps, whole_columns=whole_columns)
     row_tile, vectors = _choose_tile(tiles, work)
     width = vectors * tiles.vector_lanes
     panels = columns // width
@@ -290,16 +293,21 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
     return replace(geometry, whole_columns=whole_columns)
 
 
-def _blocked(tiles: TileParameters, work: _Work, *, whole_columns: bool) -> Geometry:
+def _blocked(
+    tiles: TileParameters, work: _Work, *, along_steps: bool, whole_columns: bool
+) -> Geometry:
     """Pieces of the reduction.
 
     A panel's piece stays in the nearest cache while all tiles of the unit pass; the unit's rows,
-    panels and sums share the second one.
+    panels and sums share the second one. Where the left operand's steps are next to each other,
+    its rows each begin a cache line anew in every piece, so that pieces are rather long.
     """
-    pieces = math.ceil(work.reduction / tiles.chunk_steps)
-    steps = math.ceil(work.reduction / pieces / tiles.vector_lanes) * tiles.vector_lanes
+    pieces, steps = _pieces(tiles, work.reduction, tiles.chunk_steps)
     row_tile, vectors = _choose_tile(tiles, replace(work, reduction=steps))
     width = min(vectors * tiles.vector_lanes, work.columns)
+    if pieces > 1 and not along_steps:
+        near = min(tiles.chunk_steps, tiles.panel_bytes // (4 * width))
+        pieces, steps = _pieces(tiles, work.reduction, near)
     panel_count = math.ceil(work.columns / width)
     groups = math.ceil(panel_count / max(1, tiles.left_bytes // (8 * steps * width)))
     blocks = math.ceil(work.rows / (tiles.left_bytes // (8 * steps)))
@@ -328,6 +336,12 @@ def _blocked(tiles: TileParameters, work: _Work, *, whole_columns: bool) -> Geom
         columns_first=True,
     )
     return replace(geometry, whole_columns=whole_columns)
+
+
+def _pieces(tiles: TileParameters, reduction: int, most: int) -> tuple[int, int]:
+    """Equal pieces of at most about so many steps, and the steps of each, in whole vectors."""
+    pieces = math.ceil(reduction / most)
+    return pieces, math.ceil(reduction / pieces / tiles.vector_lanes) * tiles.vector_lanes
 
 
 def _most_panels(tiles: TileParameters, columns: int) -> int:

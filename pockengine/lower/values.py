@@ -47,6 +47,10 @@ class Index:
     lanes: int = 1
 
 
+Copies = Mapping[Node, tuple[Buffer, Expr]]
+"""Where operands have been copied to: for each the copy, and the element of the place at hand."""
+
+
 class LaneError(Exception):
     """A vector would straddle a row: the kernel has to go element by element."""
 
@@ -59,6 +63,7 @@ class Values:
         inside: the nodes that the group computes.
         fixed: values that are already known here, one scalar each (a row's reductions).
         inline: yield whole expressions instead of binding their parts to variables.
+        copies: operands of this code's one place that are read elsewhere.
 
     Raises:
         LaneError: from ``value``, where neighbouring lanes are not neighbours in what they read.
@@ -71,11 +76,13 @@ class Values:
         fixed: Mapping[Node, Expr] | None = None,
         *,
         inline: bool = False,
+        copies: Copies | None = None,
     ) -> None:
         self.buffers = buffers
         self.inside = inside
         self.fixed = dict(fixed or {})
         self.inline = inline
+        self.copies = copies or {}
         self.vectors: dict[Node, Expr] = {}
         self.statements: list[Stmt] = []
         self._memo: dict[tuple[object, int], tuple[Index, Any]] = {}
@@ -180,6 +187,9 @@ class Values:
         return found[1]
 
     def _load(self, node: Node, index: Index) -> Expr:
+        if node in self.copies:
+            copy, at = self.copies[node]
+            return load(copy, at, index.lanes)
         found = access(node)
         assert found is not None
         stride = _lane_stride(found.strides, node, index)
