@@ -106,6 +106,8 @@ def is_direct(graph: Graph, product: Product) -> bool:
 
 
 _FEW_ROWS = 48  # below which a copy of an operand costs more than it saves
+_FEW_LEAST = 16  # rows or columns that may be copied nevertheless,
+_FEW_ACROSS = 160  # with so many of both together, and with many steps
 _MANY_STEPS = 16  # a row
 _NEAR = 8  # scratches: an operand up to this size stays in the second-level cache as it lies
 _CROWDED = 2048  # bytes: steps at a multiple of it meet few of a cache's sets
@@ -141,9 +143,23 @@ def is_blocked(product: Product, tiles: TileParameters) -> bool:
         return tiles.choice.blocked
     steps = prod(product.reduction)
     if min(product.rows, product.columns, steps) < _FEW_ROWS:
-        return False
+        return _is_long(product, steps, tiles)
     by_lane = tiles.by_lane and steps_adjacent(product)
     return rows_adjacent(product) or by_lane or steps >= _MANY_STEPS * product.rows
+
+
+def _is_long(product: Product, steps: int, tiles: TileParameters) -> bool:
+    """Whether few rows or columns are summed over so many steps that short pieces of both pay.
+
+    They stay in the nearest cache from their copy to their products.
+    """
+    return (
+        rows_adjacent(product)
+        and not product.row_period
+        and min(product.rows, product.columns) >= _FEW_LEAST
+        and product.rows + product.columns >= _FEW_ACROSS
+        and steps > 4 * tiles.chunk_steps
+    )
 
 
 def packs_left(product: Product, tiles: TileParameters) -> bool:

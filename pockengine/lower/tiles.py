@@ -26,6 +26,7 @@ _APART = 1.1  # for more of them
 LINE = 16  # elements of a cache line
 _UNITS = 8  # of work, at least, where the rows suffice
 _COPIED_COLUMNS = 128  # that make a copy of the rows cheap beside the products
+_LEAST_STEPS = 64  # of a piece of a reduction
 _SUM_BYTES = 12  # of a column: two sums, and a part of one
 _TAP_COLUMNS = 32  # where the rows are read as they lie
 
@@ -306,8 +307,7 @@ def _blocked(
     row_tile, vectors = _choose_tile(tiles, replace(work, reduction=steps))
     width = min(vectors * tiles.vector_lanes, work.columns)
     if pieces > 1 and not along_steps:
-        near = min(tiles.chunk_steps, tiles.panel_bytes // (4 * width))
-        pieces, steps = _pieces(tiles, work.reduction, near)
+        pieces, steps = _pieces(tiles, work.reduction, _near_steps(tiles, work, width))
     panel_count = math.ceil(work.columns / width)
     groups = math.ceil(panel_count / max(1, tiles.left_bytes // (8 * steps * width)))
     blocks = math.ceil(work.rows / (tiles.left_bytes // (8 * steps)))
@@ -336,6 +336,19 @@ def _blocked(
         columns_first=True,
     )
     return replace(geometry, whole_columns=whole_columns)
+
+
+def _near_steps(tiles: TileParameters, work: _Work, width: int) -> int:
+    """Steps of a piece: its panel stays in the nearest cache; of a small product, both copies do.
+
+    Where all rows and columns share the second cache, shorter pieces cost little.
+    """
+    steps = min(tiles.chunk_steps, tiles.panel_bytes // (4 * width))
+    both = 4 * (work.rows + work.columns)
+    if tiles.chunk_steps * both > tiles.left_bytes:
+        return steps
+    near = max(_LEAST_STEPS, tiles.panel_bytes // both)
+    return near if near * both <= 3 * tiles.panel_bytes // 2 else min(steps, tiles.chunk_steps // 2)
 
 
 def _pieces(tiles: TileParameters, reduction: int, most: int) -> tuple[int, int]:
