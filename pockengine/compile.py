@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.fx import Graph
 
 from pockengine.adapters import adapter_scales
+from pockengine.checks import is_number
 from pockengine.errors import InputError
 from pockengine.frontend.capture import Batch, Captured, canonical_batch, capture
 from pockengine.frontend.check_model import check_model, check_module
@@ -113,6 +114,7 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
     accumulate: int | Accumulate = 1,
     ema: float | None = None,
     micro_batches: int = 1,
+    recompute: float | None = None,
     shapes: Sequence[Shape | Batch] = (),
     partial: bool = False,
     target: str = "host",
@@ -147,6 +149,9 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
             of ``SGD``, else in accumulators as large as what is updated. A step is the same but
             for rounding. Where the loss of a later part is not finite, parameters stay as they
             were, but the momentum has taken in the earlier parts.
+        recompute: largest part of a step's predicted time that may go into computing forward
+            values again instead of keeping them, 0.09 if None. Up to it as much is taken as makes
+            the memory times the time least.
         shapes: further shapes that the trainer takes, over the same parameters and state: example
             batches of them, or ``Shape(batch, train=False)`` for ``predict`` and ``evaluate`` only.
         partial: let a batch have fewer samples than compiled for: the rest is padding of weight 0,
@@ -182,6 +187,7 @@ def compile(  # noqa: A001, PLR0913 - the product's name for it, as in torch.com
         optimizer=optimizer,
         scheme=scheme,
         modes=checked_modes(clip, accumulate, ema, micro_batches),
+        recompute=recompute,
         shapes=shapes,
         partial=partial,
         target=machine,
@@ -228,6 +234,7 @@ def prepare(  # noqa: PLR0913 - as compile
     optimizer: Optimizer,
     scheme: Scheme | Rule | None = None,
     modes: Modes = NO_MODES,
+    recompute: float | None = None,
     shapes: Sequence[Shape | Batch] = (),
     partial: bool = False,
     target: Target = HOST,
@@ -243,6 +250,7 @@ def prepare(  # noqa: PLR0913 - as compile
         optimizer: as ``compile``.
         scheme: as ``compile``.
         modes: clipping, accumulation and averaging.
+        recompute: as ``compile``.
         shapes: as ``compile``.
         partial: as ``compile``.
         target: the machine.
@@ -251,6 +259,7 @@ def prepare(  # noqa: PLR0913 - as compile
     """
     check_module(model)
     check_optimizer(optimizer)
+    check_recompute(recompute)
     declared = as_shapes(example_batch, shapes)
     if not isinstance(partial, bool):
         raise InputError(
@@ -290,6 +299,7 @@ def prepare(  # noqa: PLR0913 - as compile
         modes=modes,
         partial=partial,
         part=part,
+        recompute=recompute,
         target=target,
         observe=observe,
     )
@@ -308,6 +318,7 @@ def prepare_captured(  # noqa: PLR0913 - as prepare
     modes: Modes = NO_MODES,
     partial: bool = False,
     part: Captured | None = None,
+    recompute: float | None = None,
     brief: bool = False,
     target: Target = HOST,
     observe: Observer | None = None,
@@ -326,20 +337,20 @@ def prepare_captured(  # noqa: PLR0913 - as prepare
         partial: whether the captures take weights of samples.
         part: the model at the shape of a micro-batch, of which a step of the first shape has
             ``modes.micro_batches``.
-        brief: whether the trainer is one of many that are used for minutes: nothing is computed
-            again to save its memory, and it has no ``evaluate`` where it can ``predict``.
+        recompute: as ``compile``.
+        brief: whether the trainer is one of many that are used for minutes: it has no ``evaluate``
+            where it can ``predict``.
         target: the machine.
         observe: is shown every graph that a pass makes.
     """
     captured = captures[0]
-    costs = saving_costs(target)
     context = Context(
         updated=frozenset(scheme),
         channels=channels,
         optimizer=optimizer,
         modes=modes,
         tensors=captured.tensors,
-        costs=replace(costs, recompute_shares=(0.0,)) if brief else costs,
+        costs=saving_costs(target, recompute),
     )
     starts: dict[str, Graph] = {}
     inputs: dict[str, tuple[str, ...]] = {}
@@ -449,6 +460,21 @@ def with_part(
     part = with_own_constants(made, captured.tensors, "micro_batch")
     contents = [dict(captured.tensors), dict(part.tensors), modes.micro_batch_flags()]
     return replace(captured, tensors=dict(ChainMap(*contents))), part
+
+
+def check_recompute(recompute: float | None) -> None:
+    """A part of a step's time, or nothing said of it.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if recompute is not None and not (is_number(recompute) and 0 <= recompute < 1):
+        raise InputError(
+            where="compile(recompute=...)",
+            found=repr(recompute),
+            needed="None, or a part of a step's time from 0 on, below 1",
+            remedy="Give 0.02 for speed, 0.1 for less memory",
+        )
 
 
 def _check_alone(declared: Sequence[Shape], *, partial: bool) -> None:

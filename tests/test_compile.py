@@ -18,6 +18,7 @@ from pockengine.compile import prepare
 from pockengine.errors import InputError, SchemeError
 from pockengine.ir.types import Region
 from tests.eager import LOSS_TOLERANCE, train_eagerly
+from tests.models import small_case
 from tests.oracles import Example, InvertedBlock, tied_mlp
 
 _OPTIMIZERS = [(pe.SGD(momentum=0.9), 0.01), (pe.AdamW(), 1e-3)]
@@ -180,6 +181,20 @@ def test_default_scheme_is_requires_grad() -> None:
     assert "first.bias" not in found.scheme
     assert found.plan.places["first.bias"].region is Region.CONST
     assert found.plan.places["first.weight"].region is Region.PARAM
+
+
+def test_recompute_trades_time_for_memory() -> None:
+    """What may be computed again is not kept if that pays; losses are the same."""
+    case = small_case("bert", "full", "sgd")
+    kept, losses = [], []
+    for part in (0.0, 0.02, 0.3):
+        options: Any = {"loss": case.loss, "optimizer": case.optimizer, "recompute": part}
+        with pe.compile(case.model, case.batches[0], **options) as trainer:
+            kept.append(trainer.plan.arena_bytes)
+            losses.append([trainer.step(*batch, lr=case.lr) for batch in case.batches])
+    assert kept[0] > kept[1] > kept[2]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_observer_sees_every_pass() -> None:

@@ -66,6 +66,7 @@ def compiled(model: nn.Module, batch: Batch, case: Case, threads: int) -> Traine
         loss=case.loss,
         optimizer=pe.SGD(momentum=MOMENTUM),
         micro_batches=case.micro_batches,
+        recompute=case.recompute,
         threads=threads,
     )
 

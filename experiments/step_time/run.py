@@ -136,6 +136,7 @@ def speed_row(row: dict[str, Any]) -> tuple[object, ...]:
         f"{row['torch_cpu_ms'] / row['cpu_ms']:.2f}x",
         f"{goal.speed_goal:g}x",
         goal.micro_batches,
+        "" if goal.recompute is None else f"{goal.recompute:.0%}",
         f"{saved / 1e6:.1f}",
         f"{arena / 1e6:.1f}",
         f"{arena / saved:.0%}",
@@ -148,7 +149,8 @@ def table(result: dict[str, Any]) -> str:
     """The result as Markdown."""
     speeds = [speed_row(row) for row in result["speed"]]
     times = ("PyTorch ms", "ms", "speed", "by CPU time", "goal")
-    heads = ("case", *times, "parts", "PyTorch saves MB", "arena MB", "share", "goal", "load")
+    memory = ("PyTorch saves MB", "arena MB", "share", "goal")
+    heads = ("case", *times, "parts", "again", *memory, "load")
     first = tabulate(speeds, heads, tablefmt="github")
     begun = [
         (row["start"], row["case"], row["seconds"], row["cpu_seconds"], row["goal_s"], row["load"])

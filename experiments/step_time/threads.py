@@ -43,6 +43,7 @@ def measured(name: str, threads: int, runs: int) -> dict[str, float]:
         loss=case.loss,
         optimizer=optimizer,
         modes=Modes(micro_batches=case.micro_batches),
+        recompute=case.recompute,
     )
     program = link(prepared)
     counts = (1, threads)

@@ -13,6 +13,7 @@ from pockengine.cli.options import (
     documented,
     micro_batches_option,
     of_model,
+    recompute_option,
     target_option,
     threads_option,
     tuning_option,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @tuning_option
 @click.option("--partial", is_flag=True, help="Let a batch have fewer samples than --batch.")
 @micro_batches_option
+@recompute_option
 @click.option(
     "-o",
     "--output",
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 )
 @as_json
 @documented
-def compile_command(
+def compile_command(  # noqa: PLR0913 - an option each
     *,
     output: Path | None,
     as_json: bool,
@@ -47,6 +49,7 @@ def compile_command(
     threads: int | None,
     partial: bool,
     micro_batches: int,
+    recompute: float | None,
     tuning: Path | None,
     **options: Any,
 ) -> None:
@@ -54,7 +57,7 @@ def compile_command(
 
     \b
     pockengine compile mobilenet_v2 --scheme last_blocks:3 --batch 4
-    pockengine compile mini_lm --batch 8 --micro-batches 4
+    pockengine compile mini_lm --batch 8 --micro-batches 4 --recompute 0.02
     pockengine compile my_model.py:small --target stm32f746 -o personalizer/
 
     {MODEL}
@@ -80,6 +83,7 @@ def compile_command(
         scheme=find_scheme(scheme),
         partial=partial,
         micro_batches=micro_batches,
+        recompute=recompute,
         target=target,
         threads=threads,
         tuning=tuning,

@@ -122,6 +122,12 @@ micro_batches_option = click.option(
     show_default=True,
     help="Equal parts of a batch that a step runs in turn: activations are those of one.",
 )
+recompute_option = click.option(
+    "--recompute",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Largest part of a step's time for computing values again instead of keeping them, where "
+    "that saves as much memory; default: 0.09.",
+)
 scheme_option = click.option(
     "--scheme",
     shell_complete=_names(*_SCHEMES, files=True),

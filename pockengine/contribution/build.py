@@ -44,6 +44,7 @@ def build(
         channels=channels or {},
         optimizer=optimizer,
         brief=brief,
+        recompute=0.0 if brief else None,
     )
     dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
     names = {name: name for name in {*named, *chosen} if name in tensors}

@@ -37,17 +37,25 @@ _NOT_AGAIN = (ALONE - {"pack_bits"}) | {"sum_rows", "max_rows"}  # kernels of th
 _FREE = frozenset(("full", "iota"))
 
 
-def saving_costs(target: Target) -> SavingCosts:
+def saving_costs(target: Target, recompute: float | None = None) -> SavingCosts:
     """The costs that ``passes.choose_saved`` weighs for a target.
 
     Only their ratio decides, so times are told as if a byte cost what it costs on the host; where a
     target's rates are not both known, the host's balance of work and traffic stands for it.
+
+    Args:
+        target: the machine.
+        recompute: largest part of a step's time that may go into computing again; None for the
+            default's.
     """
+    shares = _RECOMPUTE_SHARES
+    if recompute is not None:
+        shares = (*(share for share in (0.0, *shares) if share < recompute), recompute)
     scale = _balance(target)
     return SavingCosts(
         recompute_ns=lambda node: recompute_ns(node) * scale,
         ns_per_byte=_NS_PER_BYTE,
-        recompute_shares=_RECOMPUTE_SHARES,
+        recompute_shares=shares,
     )
 
 

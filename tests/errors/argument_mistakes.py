@@ -365,6 +365,18 @@ def micro_batches_do_not_divide(_: Path) -> object:
 
 
 @mistakes(InputError)
+def recompute_in_percent(_: Path) -> object:
+    """Two percent of a step's time are told as 2."""
+    return build(recompute=2)
+
+
+@mistakes(InputError)
+def recompute_as_a_switch(_: Path) -> object:
+    """Computing again is switched on instead of measured out."""
+    return build(recompute=True)
+
+
+@mistakes(InputError)
 def micro_batches_and_accumulation(_: Path) -> object:
     """Batches are taken apart and put together at once."""
     return build(micro_batches=2, accumulate=2)

@@ -30,6 +30,7 @@ def ours(task: Task) -> Peer:
         loss=case.loss,
         optimizer=pe.SGD(momentum=MOMENTUM),
         modes=Modes(micro_batches=case.micro_batches),
+        recompute=case.recompute,
     )
     trainer = Trainer(link(prepared), prepared.captured.tensors, task.threads)
     meter = PeakMeter()
