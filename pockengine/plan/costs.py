@@ -48,7 +48,7 @@ def saving_costs(target: Target, recompute: float | None = None) -> SavingCosts:
         recompute: largest part of a step's time that may go into computing again; None for the
             default's.
     """
-    shares = _RECOMPUTE_SHARES
+    shares: tuple[float, ...] = _RECOMPUTE_SHARES
     if recompute is not None:
         shares = (*(share for share in (0.0, *shares) if share < recompute), recompute)
     scale = _balance(target)
