@@ -24,7 +24,7 @@ from pockengine.lower.nest import (
     serial,
 )
 from pockengine.lower.reductions import fold
-from pockengine.lower.values import Copies, Index, LaneError, Values
+from pockengine.lower.values import Copies, Index, Values
 from pockengine.lower.work import Work
 
 _COLUMNS = 256  # of a tile where an operand lies across the loop
@@ -102,10 +102,7 @@ class _Map:
             return None
         domain = Index(somewhere(self.shape), loops.axis, min(self.lanes, _run(loops.extent)))
         probe = Probe(self.buffers, self.inside)
-        try:
-            self._stores(probe, domain)
-        except LaneError:  # whole vectors straddle rows; the kernel is made again with fewer lanes
-            return None
+        self._stores(probe, domain)
         return lying_across(probe, domain, dict(loops.outer), min(loops.extent, _COLUMNS))
 
     def _stores(self, values: Values, index: Index) -> list[Stmt]:
