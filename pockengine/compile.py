@@ -259,7 +259,7 @@ def prepare(  # noqa: PLR0913 - as compile
     """
     check_module(model)
     check_optimizer(optimizer)
-    check_recompute(recompute)
+    _check_recompute(recompute)
     declared = as_shapes(example_batch, shapes)
     if not isinstance(partial, bool):
         raise InputError(
@@ -462,7 +462,7 @@ def with_part(
     return replace(captured, tensors=dict(ChainMap(*contents))), part
 
 
-def check_recompute(recompute: float | None) -> None:
+def _check_recompute(recompute: float | None) -> None:
     """A part of a step's time, or nothing said of it.
 
     Raises:

@@ -23,7 +23,7 @@ from pockengine.lower.nest import (
     held,
     serial,
 )
-from pockengine.lower.reductions import fold
+from pockengine.lower.reductions import fold, run_widths
 from pockengine.lower.values import Copies, Index, Values
 from pockengine.lower.work import Work
 
@@ -100,7 +100,8 @@ class _Map:
         loops = self.loops
         if self.lanes == 1 or loops.axis is None or not loops.outer:
             return None
-        domain = Index(somewhere(self.shape), loops.axis, min(self.lanes, _run(loops.extent)))
+        widest = max(run_widths(loops.extent, self.lanes))
+        domain = Index(somewhere(self.shape), loops.axis, widest)
         probe = Probe(self.buffers, self.inside)
         self._stores(probe, domain)
         return lying_across(probe, domain, dict(loops.outer), min(loops.extent, _COLUMNS))
@@ -181,11 +182,6 @@ class _Map:
             max(1, PIECE // elements),
             lambda begin, end: block(*across.declared, serial("unit", end - begin, unit, begin)),
         )
-
-
-def _run(extent: int) -> int:
-    """The widest vector that fits in a run."""
-    return 1 << (extent.bit_length() - 1)
 
 
 def _cut(number: Expr, extent: int, length: int) -> tuple[list[Stmt], Expr, int | Expr]:

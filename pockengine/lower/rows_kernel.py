@@ -131,11 +131,10 @@ class _Rows:
         )
 
     def _across(self) -> Across | None:
-        extent = self.rows.shape[-1]
         if self.lanes == 1 or self.rows.length == 0:
             return None
-        lanes = min(self.lanes, 1 << (extent.bit_length() - 1))
-        domain = Index(somewhere(self.rows.shape), len(self.rows.shape) - 1, lanes)
+        widest = max(run_widths(self.rows.shape[-1], self.lanes))
+        domain = Index(somewhere(self.rows.shape), len(self.rows.shape) - 1, widest)
         row_values = {
             node: elementwise.constant(0, type_of(node).dtype, 1)
             for node in self.nodes

@@ -20,6 +20,17 @@ from pockengine.lower.trailer import TRAILER
 from tests.lower.harness import run
 
 
+def random_values(graph: Graph, below: int = 5) -> dict[str, Tensor]:
+    """Normal numbers, and whole ones under a bound, for each placeholder by its canonical name."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name_of(node): torch.randn(type_of(node).shape, generator=generator)
+        if type_of(node).dtype.is_float
+        else torch.randint(0, below, type_of(node).shape, generator=generator)
+        for node in placeholders(graph)
+    }
+
+
 def reference(graph: Graph, values: Mapping[str, Tensor]) -> dict[Node, Tensor]:
     """Every value of a graph, from tensors by canonical placeholder name."""
     found: dict[Node, Tensor] = {node: values[name_of(node)] for node in placeholders(graph)}

@@ -6,16 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor
 from torch.fx import Graph
 
-from pockengine.ir.graph import placeholders, type_of
 from pockengine.ir.text import parse
 from pockengine.lower.build import kernel_function
 from pockengine.lower.kernel import form_of, kernels
 from pockengine.passes.fuse import fuse
-from tests.lower.kernel_oracle import check_kernels
+from tests.lower.kernel_oracle import check_kernels, random_values
 
 SHAPES = [(2, 37, 100), (3, 5, 7), (1, 16, 300), (2, 64, 256), (4, 3, 40), (2, 70, 1), (1, 9, 1200)]
 AVX512 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mattr": ["+avx512f"]}
@@ -64,20 +61,12 @@ def _graph(text: str, shape: tuple[int, int, int]) -> Graph:
     return fuse(parse(text.format(b=b, r=r, c=c, bc=b * c)))
 
 
-def _values(graph: Graph) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return {
-        node.meta["name"]: torch.randn(type_of(node).shape, generator=generator)
-        for node in placeholders(graph)
-    }
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("text", [MAP, ROWS, REDUCE], ids=["map", "rows", "reduce"])
 def test_values(text: str, shape: tuple[int, int, int], tmp_path: Path) -> None:
     """Whole tiles, the parts of the last one, and rows too few or too long for a copy."""
     graph = _graph(text, shape)
-    assert check_kernels(graph, _values(graph), tmp_path) == 1
+    assert check_kernels(graph, random_values(graph), tmp_path) == 1
 
 
 @pytest.mark.parametrize(("text", "form", "copies"), [

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from pockengine.ir.graph import calls, placeholders, set_group, type_of
+from pockengine.ir.graph import calls, set_group
 from pockengine.ir.ops import OPS, Kind
 from pockengine.ir.text import parse
 from pockengine.ir.verify import verify
 from pockengine.passes.choose_layout import choose_layout
 from pockengine.passes.fuse import fuse
 from pockengine.passes.pad_convolutions import pad_convolutions
-from tests.lower.kernel_oracle import check_kernels
+from tests.lower.kernel_oracle import check_kernels, random_values
 
 UNARY = (
     "neg exp expm1 log log1p sqrt rsqrt tanh sigmoid erf sin cos atan abs sign floor round".split()
@@ -23,16 +23,6 @@ UNARY = (
 BINARY = "add sub mul div fmod maximum minimum pow".split()
 COMPARE = "eq ne lt le gt ge".split()
 SPECIAL = [0.0, -0.0, 1.0, -1.5, 2.5, 6.0, 30.0, -30.0, float("inf"), float("-inf"), float("nan")]
-
-
-def _values(graph: torch.fx.Graph, seed: int = 0) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        node.meta["name"]: torch.randn(type_of(node).shape, generator=generator)
-        if type_of(node).dtype.is_float
-        else torch.randint(0, 5, type_of(node).shape, generator=generator)
-        for node in placeholders(graph)
-    }
 
 
 @pytest.mark.parametrize("name", UNARY)
@@ -115,7 +105,7 @@ def test_reductions(name: str, axes: tuple[int, ...], tmp_path: Path) -> None:
             f"%x: f32[3x5x37] = input('x')\n%y: f32[{dims}] = {name}(%x, {axes}, {keep})\n"
             "return loss=None, outputs=(%y,), gradients={}, updates=()"
         )
-        values = _values(graph)
+        values = random_values(graph)
         values["x"][1, 2, 3] = float("nan")
         check_kernels(fuse(graph), values, tmp_path)
 
@@ -156,7 +146,7 @@ def test_convolutions(case: tuple[tuple[int, ...], ...], tmp_path: Path) -> None
         "return loss=None, outputs=(%y, %dx, %dw), gradients={}, updates=()"
     )
     fused = verify(fuse(choose_layout(pad_convolutions(graph))))
-    assert check_kernels(fused, _values(graph), tmp_path) >= len(("y", "dx", "dw"))
+    assert check_kernels(fused, random_values(graph), tmp_path) >= len(("y", "dx", "dw"))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +177,7 @@ def test_matmul_in_all_orders(extents: tuple[int, int, int], tmp_path: Path) -> 
             f"%z: f32[3x{rows}x{columns}]{out} = tanh(%y)\n"
             "return loss=None, outputs=(%z,), gradients={}, updates=()"
         )
-        check_kernels(fuse(graph), _values(graph), tmp_path)
+        check_kernels(fuse(graph), random_values(graph), tmp_path)
 
 
 @pytest.mark.parametrize(("shape", "axis", "order"), [
@@ -206,7 +196,7 @@ def test_bits(shape: tuple[int, ...], axis: int, order: str, tmp_path: Path) -> 
         "return loss=None, outputs=(%w,), gradients={}, updates=()"
     )
     assert prod(shape) > 0
-    check_kernels(fuse(graph), _values(graph), tmp_path)
+    check_kernels(fuse(graph), random_values(graph), tmp_path)
 
 
 def test_rows_and_indices(tmp_path: Path) -> None:
@@ -231,7 +221,7 @@ def test_rows_and_indices(tmp_path: Path) -> None:
 %d: f32[3x10x27] = pad(%c, (0, 1, 2), (0, 0, 1), 3.0)
 return loss=None, outputs=(%b, %d), gradients={}, updates=()
 """)
-    check_kernels(fuse(graph), _values(graph), tmp_path)
+    check_kernels(fuse(graph), random_values(graph), tmp_path)
 
 
 def test_rows_shorter_than_a_vector(tmp_path: Path) -> None:
@@ -247,7 +237,7 @@ return loss=None, outputs=(%z,), gradients={}, updates=()
 """)
     for node in calls(graph, "matmul", "add"):
         set_group(node, 0)
-    assert check_kernels(graph, _values(graph), tmp_path) == 1
+    assert check_kernels(graph, random_values(graph), tmp_path) == 1
 
 
 def test_rows_of_a_table_of_one_column(tmp_path: Path) -> None:
@@ -273,7 +263,7 @@ def test_weight_gradient_of_many_samples(tmp_path: Path, steps: int) -> None:
 %y: f32[384x96] = matmul(%t, %x)
 return loss=None, outputs=(%y,), gradients={{}}, updates=()
 """)
-    assert check_kernels(fuse(graph), _values(graph), tmp_path) == 1
+    assert check_kernels(fuse(graph), random_values(graph), tmp_path) == 1
 
 
 @pytest.mark.parametrize("steps", [(2, 7), (16, 300), (300, 16)])
@@ -294,7 +284,7 @@ def test_sum_of_products(steps: tuple[int, int], order: str, tmp_path: Path) -> 
     lines.append("return loss=None, outputs=(%y,), gradients={}, updates=()")
     graph = fuse(verify(parse("\n".join(lines))))
     joined = steps[0] * (rows + columns) < rows * columns
-    assert check_kernels(graph, _values(graph), tmp_path) == (1 if joined else 2)
+    assert check_kernels(graph, random_values(graph), tmp_path) == (1 if joined else 2)
 
 
 def test_an_update_waits_for_later_passes(tmp_path: Path) -> None:
@@ -315,7 +305,7 @@ return loss=None, outputs=(%y,), gradients={}, updates=(%u, %v)
 """)
     for node in calls(graph):
         set_group(node, 0)
-    assert check_kernels(graph, _values(graph), tmp_path) == 1
+    assert check_kernels(graph, random_values(graph), tmp_path) == 1
 
 
 @pytest.mark.parametrize("kind", ["bool", "u8", "i8", "i32"])
@@ -347,4 +337,4 @@ def test_nothing(tmp_path: Path) -> None:
 %d: f32[2x0] = sum(%x, (2,), False)
 return loss=None, outputs=(%a, %c, %d), gradients={}, updates=()
 """)
-    check_kernels(fuse(graph), _values(graph), tmp_path)
+    check_kernels(fuse(graph), random_values(graph), tmp_path)

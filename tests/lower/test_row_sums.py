@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from torch.fx import Graph
 
-from pockengine.ir.graph import outputs_of, placeholders, type_of
+from pockengine.ir.graph import outputs_of
 from pockengine.ir.text import parse
 from pockengine.lower.kernel import form_of, kernels
 from pockengine.passes.fuse import fuse
-from tests.lower.kernel_oracle import check_kernels
+from tests.lower.kernel_oracle import check_kernels, random_values
 
 _STEP = """
 %a: f32[{v}x{d}]{order} = mul(%m, 0.9)
@@ -42,16 +41,6 @@ def _graph(
     return parse(head + _STEP.format(v=count, d=width, order=order))
 
 
-def _values(graph: Graph, below: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return {
-        node.meta["name"]: torch.randn(type_of(node).shape, generator=generator)
-        if type_of(node).dtype.is_float
-        else torch.randint(0, below, type_of(node).shape, generator=generator)
-        for node in placeholders(graph)
-    }
-
-
 @pytest.mark.parametrize(("count", "width", "places", "below"), [
     (30, 24, (3, 4), 30), (30, 40, (3, 12), 2), (7, 17, (5,), 7), (40, 1, (4, 5), 40),
     (45, 1, (9,), 3), (1, 5, (3,), 1), (1, 1, (3,), 1), (5, 33, (0,), 1), (9, 8, (2, 3, 4), 9),
@@ -60,7 +49,7 @@ def _values(graph: Graph, below: int) -> dict[str, Tensor]:
 def test_steps(count: int, width: int, places: tuple[int, ...], below: int, tmp_path: Path) -> None:
     """Any width and rank; rows of no, one and many places; two kernels, neither with a gradient."""
     graph = fuse(_graph(count, width, places))
-    assert check_kernels(graph, _values(graph, below), tmp_path, tolerance=1e-6) == 2
+    assert check_kernels(graph, random_values(graph, below), tmp_path, tolerance=1e-6) == 2
     assert [form_of(parse(k.text)) for k in kernels(graph)] == ["invert_index", "map"]
 
 
@@ -68,7 +57,7 @@ def test_steps(count: int, width: int, places: tuple[int, ...], below: int, tmp_
 def test_a_table_that_lies_by_columns(below: int, tmp_path: Path) -> None:
     """Neighbours in memory are then sums of their own."""
     graph = fuse(_graph(35, 6, (3, 4), index="i32", order="@1.0"))
-    assert check_kernels(graph, _values(graph, below), tmp_path, tolerance=1e-6) == 2
+    assert check_kernels(graph, random_values(graph, below), tmp_path, tolerance=1e-6) == 2
 
 
 @pytest.mark.parametrize("order", ["", "@1.0"])
@@ -86,7 +75,7 @@ def test_tied_tables(order: str, tmp_path: Path) -> None:
 %s: f32[70x24]{order} = sum_rows(%r, %j)
 %g: f32[70x24]{order} = add(%p, %s)"""
     graph = fuse(parse(dense + _STEP.format(v=70, d=24, order=order)))
-    assert check_kernels(graph, _values(graph, 70), tmp_path) == 2
+    assert check_kernels(graph, random_values(graph, 70), tmp_path) == 2
     assert {form_of(parse(k.text)) for k in kernels(graph)} == {"invert_index", "contract"}
 
 
@@ -102,7 +91,7 @@ def test_a_gradient_that_is_asked_for(tmp_path: Path) -> None:
 return loss=None, outputs=(%g, %j), gradients={}, updates=()
 """)
     )
-    values = _values(graph, 9)
+    values = random_values(graph, 9)
     values["q"][:, 1, 2] = torch.nan
     check_kernels(graph, values, tmp_path, tolerance=1e-6)
     assert len(outputs_of(graph).outputs) == 2
@@ -119,4 +108,4 @@ def test_sums_add_in_order(tmp_path: Path) -> None:
 return loss=None, outputs=(%g,), gradients={}, updates=()
 """)
     )
-    assert check_kernels(graph, _values(graph, 2), tmp_path, tolerance=0.0) == 2
+    assert check_kernels(graph, random_values(graph, 2), tmp_path, tolerance=0.0) == 2
