@@ -32,7 +32,7 @@ from torch.nn.functional import cross_entropy
 import pockengine as pe
 from experiments.beside import saved_bytes
 from experiments.contribution.pairs import PAIRS, Pair, Part, load
-from experiments.contribution.run import BATCH, CACHE, EPOCHS, HERE, LOSS, settings
+from experiments.contribution.run import BATCH, CACHE, HERE, LOSS, settings
 from pockengine.compile import Prepared, link, prepare_captured, with_part
 from pockengine.contribution.begin import begin
 from pockengine.contribution.candidates import candidate_of
@@ -55,11 +55,11 @@ TUNING, SEEDS = (0, 1), (0, 1, 2, 3, 4)
 TEST, HELD = 0, 1  # parts of a row
 TRANSIENT, SPEED = 0.25, 1.6  # of full training's
 PARTS = 2  # of a batch, but where everything is trained
-MARGIN, LEAST_MARGIN = 1.06, 1.03  # for what was measured of the time
-ROUNDS = 3  # of a choice and its time
+MARGIN, LEAST_MARGIN = 1.03, 1.015  # for what was measured of the time
+ROUNDS = 4  # of a choice and its time
 HALVINGS = 8  # of the memory between the head alone and everything
 RANDOM, RANDOM_SEEDS, SPREAD = 20, (0, 1), (0.05, 1.0)
-STEPS = 15
+STEPS = 31
 
 
 Rate: TypeAlias = tuple[float, int]
@@ -90,7 +90,9 @@ class Comparison:
         )
         whole_task = task[0], _joined(task[1], held)
         self.studies = {
-            (lr, warmup): begin(self.model, whole_task, settings(lr, warmup), folder)
+            (lr, warmup): begin(
+                self.model, whole_task, settings(lr, self.pair.epochs, warmup), folder
+            )
             for warmup in {0, self.pair.warmup}
             for lr in self.pair.lrs
         }
@@ -101,7 +103,7 @@ class Comparison:
             self.model,
             task,
             lr=self.pair.lr,
-            epochs=EPOCHS,
+            epochs=self.pair.epochs,
             batch=BATCH,
             seeds=len(TUNING),
             fast=not (HERE / f"{self.name}.json").exists(),

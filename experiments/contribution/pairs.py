@@ -40,6 +40,7 @@ class Pair:
         held: further ones, for schemes that were chosen so.
         lr: of a profile.
         lrs: that whole schemes are tuned over.
+        epochs: passes over the training examples.
         warmup: steps at the start of these runs over which the rate rises.
         size: pixels of a picture's side, or tokens of a text.
         limit: pictures of a class that are read.
@@ -54,6 +55,7 @@ class Pair:
     lr: float
     lrs: tuple[float, ...]
     size: int
+    epochs: int = 1
     warmup: int = 0
     limit: int | None = None
     alike: bool = True
@@ -75,6 +77,15 @@ PAIRS: Mapping[str, Pair] = MappingProxyType(
         for each in (
             _PICTURES(task="fashion-mnist", train=2000, test=1000, held=2000, limit=1000),
             _PICTURES(task="elpv", train=1120, test=500, held=1000, alike=False),
+            _PICTURES(
+                task="openclipart-topics",
+                train=1200,
+                test=500,
+                held=1000,
+                epochs=2,
+                limit=300,
+                alike=False,
+            ),
             _TEXTS(task="sentiment-movie", train=1600, test=1000, held=2000),
             _TEXTS(task="sentiment-tweets", train=1600, test=1000, held=1500, alike=False),
         )

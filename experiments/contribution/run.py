@@ -22,17 +22,17 @@ from pockengine.contribution.begin import Settings
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pockengine-profiles"
-SEEDS, EPOCHS, BATCH, LOSS = 2, 1, 8, "cross_entropy"
+SEEDS, BATCH, LOSS = 2, 8, "cross_entropy"
 
 
-def settings(lr: float, warmup: int = 0) -> Settings:
+def settings(lr: float, epochs: int, warmup: int = 0) -> Settings:
     """How trials are run at a learning rate: as ``profile`` runs those of ``profiled``."""
     return Settings(
         loss=LOSS,
         optimizer=pe.SGD(momentum=0.9),
         lr=lr,
         warmup=warmup,
-        epochs=EPOCHS,
+        epochs=epochs,
         batch=BATCH,
         score=None,
         cache_bytes=2 << 30,
@@ -52,7 +52,7 @@ def profiled(name: str, *, fast: bool, jobs: int | None) -> None:
             model,
             task,
             lr=pair.lr,
-            epochs=EPOCHS,
+            epochs=pair.epochs,
             batch=BATCH,
             seeds=SEEDS,
             fast=fast,

@@ -47,7 +47,7 @@ def measured(name: str, jobs: int) -> None:
     """Time the plain way of a pair's profile on a sample, and write how much longer it takes."""
     pair = PAIRS[name]
     model, task, _ = load(pair)
-    begun = begin(model, task, settings(pair.lr), CACHE / name)
+    begun = begin(model, task, settings(pair.lr, pair.epochs), CACHE / name)
     choices = [*bias_choices(begun.layers), *weight_choices(begun.layers, RATIOS, model)]
     sampled = choices[SAMPLED // 2 :: len(choices) // SAMPLED]
     uncut = [-1] * (len(begun.layers) + 1)

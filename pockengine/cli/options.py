@@ -24,7 +24,7 @@ LOSSES = (
 )
 _SCHEMES = ("full", "bias_only", "bias_only:4", "last_blocks:1", "last_blocks:2", "lora:4:")
 TASKS = (
-    *("fashion-mnist", "openclipart", "elpv", "digits", "shapes"),
+    *("fashion-mnist", "openclipart", "openclipart-topics", "elpv", "digits", "shapes"),
     *("sentiment-movie", "sentiment-amazon", "sentiment-tweets", "sentiment-nyt"),
     *("bbc-news", "phrases"),
 )

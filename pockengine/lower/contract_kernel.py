@@ -131,10 +131,7 @@ class _Tail:
         for number, node in enumerate(map(source_of, self.sums)):
             assert add is not None
             stores.append(add(number, values.value(node, values.elsewhere(shape, node, index))))
-        for node in self.elements:
-            there = values.elsewhere(shape, node, index)
-            stores.append(values.store(node, there, values.value(node, there)))
-        return values.flushed(*stores)
+        return values.flushed(*stores, *values.stores(self.elements, shape, index))
 
     def finish(self, batch: Expr, column: Expr, lanes: int, totals: Sequence[Expr]) -> Stmt:
         """What follows the sums of a column, given ``sums`` and then the right operand's."""
@@ -146,22 +143,17 @@ class _Tail:
         axis = self.product.out_axis
         place = self.product.out_place(split_inline, batch, const(0), column)
         index = Index((_expr(place[axis]),), 0, lanes)
-        stores = []
-        for node in self.per_column:
-            there = values.elsewhere((type_of(self.anchor).shape[axis],), node, index)
-            stores.append(values.store(node, there, values.value(node, there)))
-        return values.flushed(*stores)
+        shape = (type_of(self.anchor).shape[axis],)
+        return values.flushed(*values.stores(self.per_column, shape, index))
 
     def prefetches(self, batch: Expr, row: Expr, column: Expr, lanes: int) -> list[Stmt]:
         """Prefetches of all that ``store`` will read and write besides the sum."""
         values = Values(self.buffers, self.inside)
         values.vectors[self.anchor] = zeros(lanes)
         index = self._index(batch, row, column, lanes)
-        found: list[Stmt] = []
-        for node in (*map(source_of, self.sums), *self.elements):
-            found += values.prefetches(
-                node, values.elsewhere(type_of(self.anchor).shape, node, index)
-            )
+        nodes = (*map(source_of, self.sums), *self.elements)
+        shape = type_of(self.anchor).shape
+        found = values.prefetches((node, values.elsewhere(shape, node, index)) for node in nodes)
         return [*values.statements, *found]
 
     def _index(self, batch: Expr, row: Expr, column: Expr, lanes: int) -> Index:
@@ -211,7 +203,7 @@ def _contraction(
         place = product.right_place(split_inline, batch, steps, column)
         values = Values(buffers, inside, inline=True)
         index = Index(tuple(_expr(p) for p in place), product.right_axis, tiles.vector_lanes)
-        return values.prefetches(product.right, index)
+        return values.prefetches([(product.right, index)])
 
     return Contraction(
         batch=product.batch,

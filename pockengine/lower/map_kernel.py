@@ -108,11 +108,7 @@ class _Map:
 
     def _stores(self, values: Values, index: Index) -> list[Stmt]:
         """What the kernel computes at a place."""
-        stores = []
-        for node in self.stored:
-            there = values.elsewhere(self.shape, node, index)
-            stores.append(values.store(node, there, values.value(node, there)))
-        return stores
+        return values.stores(self.stored, self.shape, index)
 
     def _element(
         self, places: Mapping[int, Expr], at: Expr, width: int, copies: Copies | None = None

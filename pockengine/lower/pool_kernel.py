@@ -119,11 +119,7 @@ class _Pooling:
         index = Index((n, c0, h, w), 1, lanes)
         values = Values(self.buffers, self.inside)
         values.known(self.anchor, value)
-        stores = []
-        for node in self.stored:
-            there = values.elsewhere(type_of(self.anchor).shape, node, index)
-            stores.append(values.store(node, there, values.value(node, there)))
-        return values.flushed(*stores)
+        return values.flushed(*values.stores(self.stored, type_of(self.anchor).shape, index))
 
 
 def _vector(dtype: str, lanes: int) -> str:

@@ -257,11 +257,7 @@ class _Reduce:
                 moved = len(place)
             place.append(const(0) if axis in axes else kept.get(axis, const(0)))
         index = Index(tuple(place), moved, width)
-        stores = []
-        for node in self.stored:
-            there = values.elsewhere(type_of(first.node).shape, node, index)
-            stores.append(values.store(node, there, values.value(node, there)))
-        return values.flushed(*stores)
+        return values.flushed(*values.stores(self.stored, type_of(first.node).shape, index))
 
     def _index(self, places: Mapping[int, Expr], width: int) -> Index:
         rank = len(self.loops.shape)

@@ -242,10 +242,7 @@ class _Rows:
             for r, reduction in enumerate(reductions):
                 value = values.value(reduction.source, index)
                 body.append(accumulate(totals[r][width], reduction, value))
-            for node in stores:
-                there = values.elsewhere(self.rows.shape, node, index)
-                body.append(values.store(node, there, values.value(node, there)))
-            return values.flushed(*body)
+            return values.flushed(*body, *values.stores(stores, self.rows.shape, index))
 
         statements.append(self._walk(extent, element))
         for reduction, group in zip(reductions, totals, strict=True):

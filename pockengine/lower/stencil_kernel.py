@@ -71,8 +71,4 @@ class _Stencil:
     def _finish(self, index: Index, value: Expr) -> Stmt:
         values = Values(self.buffers, self.inside)
         values.known(self.anchor, value)
-        stores = []
-        for node in self.stored:
-            there = values.elsewhere(type_of(self.anchor).shape, node, index)
-            stores.append(values.store(node, there, values.value(node, there)))
-        return values.flushed(*stores)
+        return values.flushed(*values.stores(self.stored, type_of(self.anchor).shape, index))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from pockengine.lower.nest import (
     serial,
     splat,
     store,
+    when,
 )
 from pockengine.lower.reductions import Reduction
 
@@ -132,14 +133,73 @@ class Values:
         value = stored_form(value, type_of(node).dtype, index.lanes)
         return tirx.BufferStore(self.buffers[found.base], value, [_offset(found, target, index)])
 
-    def prefetches(self, node: Node, index: Index) -> list[Stmt]:
-        """Prefetches of what ``value(node, index)`` will load, and of ``node`` if it is stored.
+    def stores(self, nodes: Sequence[Node], shape: tuple[int, ...], index: Index) -> list[Stmt]:
+        """Compute stored nodes, and write them to where they are kept.
+
+        What a kernel leaves as it is unless a flag is set, it neither reads nor writes without.
+
+        Args:
+            nodes: what is stored.
+            shape: that the place is of; see ``elsewhere``.
+            index: the place.
+        """
+        flag, flagged = self._flagged(nodes)
+        always = [node for node in nodes if node not in flagged]
+        written = [self._stored(node, self.elsewhere(shape, node, index)) for node in always]
+        if flag is None:
+            return written
+        condition = self.value(flag, Index(()))
+        statements, memo = self.statements, dict(self._memo)
+        self.statements = []
+        some = [self._updated(node, self.elsewhere(shape, node, index)) for node in flagged]
+        body = block(*self.statements, *some)
+        self.statements, self._memo = statements, memo
+        return [when(condition, body), *written]
+
+    def _stored(self, node: Node, there: Index) -> Stmt:
+        return self.store(node, there, self.value(node, there))
+
+    def _updated(self, update: Node, there: Index) -> Stmt:
+        """An update whose flag is set."""
+        where: Any = update.args[1]
+        value = self._operand(where.args[1], where, there, _operand_dtype(where))
+        return self.store(update, there, value)
+
+    def _flagged(self, nodes: Sequence[Node]) -> tuple[Node | None, list[Node]]:
+        """The one flag that updates hang on, and these."""
+        flags = {node: flag for node in nodes if (flag := self._flag(node)) is not None}
+        if len(set(flags.values())) != 1:
+            return None, []
+        return next(iter(flags.values())), list(flags)
+
+    def _flag(self, update: Node) -> Node | None:
+        """The flag without which an update writes what is there already."""
+        value = update.args[1] if op_name(update) == "update" else None
+        if not isinstance(value, Node) or value not in self.inside or op_name(value) != "where":
+            return None
+        flag, _, other = value.args
+        alone = len(value.users) == 1 and other is update.args[0]
+        return flag if alone and isinstance(flag, Node) and not type_of(flag).shape else None
+
+    def prefetches(self, places: Iterable[tuple[Node, Index]]) -> list[Stmt]:
+        """Prefetches of what ``value`` will load of nodes, and of those that are stored.
 
         Elementwise ops and views are followed; values that all lanes share are left out.
         """
+        places = list(places)
         found: dict[Node, Stmt] = {}
-        self._prefetch(node, index, found)
-        return list(found.values())
+        flag, flagged = self._flagged([node for node, _ in places])
+        for node, index in places:
+            if node not in flagged:
+                self._prefetch(node, index, found)
+        always = list(found.values())
+        for node, index in places:
+            if node in flagged:
+                self._prefetch(node, index, found)
+        some = list(found.values())[len(always) :]
+        if flag is None or not some:
+            return always
+        return [*always, when(self.value(flag, Index(())), block(*some))]
 
     def _prefetch(self, node: Node, index: Index, found: dict[Node, Stmt]) -> None:
         base = base_of(node)

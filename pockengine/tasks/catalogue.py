@@ -14,6 +14,7 @@ IMAGE_TASKS: Mapping[str, Callable[..., Task]] = MappingProxyType(
     {
         "fashion-mnist": images.fashion_mnist,
         "openclipart": images.openclipart,
+        "openclipart-topics": images.openclipart_topics,
         "elpv": images.elpv,
         "digits": images.digits,
         "shapes": builtin.shapes,

@@ -35,6 +35,10 @@ _CLIPART_CLASSES = (
     *("animals", "food", "people", "transportation"),
     *("tools", "office", "plants", "buildings"),
 )
+_CLIPART_MORE = (
+    *(*_CLIPART_CLASSES, "recreation", "geography"),
+    *("computer", "shapes", "signs_and_symbols"),
+)
 _CLIPART_LIMIT = 200
 _CLIPART_PIXELS = 4_000_000  # a few drawings are up to 600 megapixels
 
@@ -55,12 +59,23 @@ def fashion_mnist(*, size: int | None, limit: int | None, seed: int) -> Task:
 
 def openclipart(*, size: int | None, limit: int | None, seed: int) -> Task:
     """Clip-art drawings of eight topics, 128 px; at most 200 of a topic unless told otherwise."""
-    paths, labels = _class_files(fetch(sources.OPENCLIPART), _CLIPART_CLASSES)
+    return _clipart("openclipart", _CLIPART_CLASSES, size=size, limit=limit, seed=seed)
+
+
+def openclipart_topics(*, size: int | None, limit: int | None, seed: int) -> Task:
+    """Clip-art drawings of all thirteen topics with over fifty, as ``openclipart``."""
+    return _clipart("openclipart-topics", _CLIPART_MORE, size=size, limit=limit, seed=seed)
+
+
+def _clipart(
+    name: str, classes: Sequence[str], *, size: int | None, limit: int | None, seed: int
+) -> Task:
+    paths, labels = _class_files(fetch(sources.OPENCLIPART), classes)
     is_small = np.asarray([pixel_count(path) <= _CLIPART_PIXELS for path in paths])
     paths = [path for path, small in zip(paths, is_small, strict=True) if small]
     cap = limit or _CLIPART_LIMIT
     images, kept = _read_limited(paths, labels[is_small], size or 128, cap, seed)
-    return _task("openclipart", split(images, kept, seed), _CLIPART_CLASSES, sources.OPENCLIPART)
+    return _task(name, split(images, kept, seed), tuple(classes), sources.OPENCLIPART)
 
 
 def elpv(*, size: int | None, limit: int | None, seed: int) -> Task:

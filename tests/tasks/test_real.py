@@ -37,6 +37,7 @@ def _or_skip(load: Callable[[], _Value]) -> _Value:
     [
         ("fashion-mnist", None, 60000, 10000, 10),
         ("openclipart", 60, 384, 96, 8),
+        ("openclipart-topics", 60, 624, 156, 13),
         ("elpv", 50, 80, 20, 2),
         ("digits", None, 1438, 359, 10),
         ("sentiment-movie", None, 8453, 2113, 2),
