@@ -495,7 +495,7 @@ def _cycles(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> 
     for count, height in ((work.rows // row_tile, row_tile), (1, work.rows % row_tile)):
         for panels, wide in ((work.columns // width, vectors), (1, tail)):
             if height and wide:
-                step = max(_issue(tiles, height, wide) / _PORTS, _LATENCY) + _STEP_CYCLES
+                step = max(_issue(tiles, work, height, wide) / _PORTS, _LATENCY) + _STEP_CYCLES
                 step += _ROW_CYCLES * height + _LINE_CYCLES * wide * tiles.vector_lanes / LINE
                 edge = _TILE_CYCLES + height * wide
                 total += count * panels * (work.reduction * step + edge)
@@ -508,10 +508,11 @@ def _unrolled(tiles: TileParameters, row_tile: int, vectors: int) -> int:
     return tiles.vector_lanes * (2 if used < tiles.vector_registers else 1)
 
 
-def _issue(tiles: TileParameters, height: int, wide: int) -> float:
+def _issue(tiles: TileParameters, work: _Work, height: int, wide: int) -> float:
     """What the busiest ports do in a step: multiply-adds or loads, or both where they share."""
     if tiles.by_lane:
-        return height * wide + height / tiles.vector_lanes + wide
+        left = height / tiles.vector_lanes
+        return height * wide + (left if work.by_steps else math.ceil(left)) + wide
     return max(height * wide, height + wide)
 
 
