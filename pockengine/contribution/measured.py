@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Self
 
 from pockengine.contribution.choice import Choice
@@ -68,7 +69,7 @@ class Sensitivity:
         settings: how it was measured, for the report.
         rank_correlation: Spearman's, of the estimates with the measured gains of the weights; None
             where one of the two is missing.
-        saturation: what the gains of several weights come to.
+        saturation: what the gains of several parts come to.
     """
 
     layers: tuple[Layer, ...]
@@ -86,11 +87,17 @@ class Sensitivity:
 
     def predicted(self, choice: Choice) -> float:
         """What is to be expected of a choice, from the gains of its parts."""
-        return self.bias_gain(choice.biases) + self.saturation.gain(self.added(choice))
+        parts = sum(self.part_amount(*part) for part in choice.weights.items())
+        return self.saturation.gain(self.bias_amount(choice.biases) + parts)
 
-    def added(self, choice: Choice) -> float:
-        """The sum of the gains of a choice's weights."""
-        return sum(self.weights[part].counted for part in choice.weights.items())
+    def bias_amount(self, count: int) -> float:
+        """What the biases of the last ``count`` layers add to the sum that saturates."""
+        return self.saturation.amount(self.bias_gain(count))
+
+    def part_amount(self, layer: int, ratio: float) -> float:
+        """What a part of a weight adds to it."""
+        gain = self.weights[layer, ratio]
+        return self.saturation.amount(gain.counted, self.bias_gain(gain.choice.biases))
 
     def to_json(self) -> str:
         """All of it as a JSON document."""
@@ -104,7 +111,7 @@ class Sensitivity:
             "weights": [_plain(gain) for gain in self.weights.values()],
             "settings": dict(self.settings),
             "rank_correlation": self.rank_correlation,
-            "tangents": list(self.saturation.tangents),
+            "ceiling": self.saturation.ceiling if isfinite(self.saturation.ceiling) else None,
         }
         return json.dumps(document, indent=1) + "\n"
 
@@ -112,6 +119,7 @@ class Sensitivity:
     def from_json(cls, text: str) -> Self:
         """What ``to_json`` wrote."""
         document = json.loads(text)
+        ceiling = document["ceiling"]
         weights = [_gain(each) for each in document["weights"]]
         return cls(
             layers=tuple(Layer.from_dict(each) for each in document["layers"]),
@@ -121,7 +129,7 @@ class Sensitivity:
             weights={next(iter(gain.choice.weights.items())): gain for gain in weights},
             settings=document["settings"],
             rank_correlation=document["rank_correlation"],
-            saturation=Saturation(tuple((a, b) for a, b in document["tangents"])),
+            saturation=ADDITIVE if ceiling is None else Saturation(ceiling),
         )
 
 

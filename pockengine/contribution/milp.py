@@ -10,7 +10,7 @@ Variables, 0 or 1, of which b, y and x decide all others:
     a[l]  the biases of layer l are updated;
     g[j]  a part needs shared value j;
     h[j]  and no place has it live already;
-    t     what the weights gain together;
+    t     the gain, below what the amounts of b and x come to;
     M     the memory, in units of which places take up to a thousand.
 
 Live bytes are linear in y, z and h. Of the points of the schedule only those enter that a solution
@@ -57,15 +57,15 @@ class Program:
 
     Args:
         table: what choices cost.
-        bias_gains: of the biases of the last 0, 1, 2, ... layers.
-        part_gains: by index of the part; a part that is not among them is never chosen.
+        bias_amounts: what the biases of the last 0, 1, 2, ... layers add to what is gained.
+        part_amounts: by index of the part; a part that is not among them is never chosen.
         rates: by name of a limit, what one of each amount takes.
-        saturation: what the gains of several parts come to.
+        saturation: what these amounts gain together.
     """
 
     table: CostTable
-    bias_gains: Sequence[float]
-    part_gains: Mapping[int, float]
+    bias_amounts: Sequence[float]
+    part_amounts: Mapping[int, float]
     rates: Mapping[str, Numbers]
     saturation: Saturation = ADDITIVE
     _rows: list[tuple[_Row, float, float]] = field(init=False, default_factory=list)
@@ -73,7 +73,7 @@ class Program:
 
     def __post_init__(self) -> None:
         """Number the variables and link them."""
-        self._parts = sorted(self.part_gains)
+        self._parts = sorted(self.part_amounts)
         wanted = set(self._parts)
         self._places = [
             index
@@ -130,8 +130,9 @@ class Program:
                 self._further(row, part, 1.0)
             rows.extend((row, -_FREE, 0) for row in by_layer.values())
         for slope, start in self.saturation.tangents:
-            added = {self._x[part]: -slope * self.part_gains[part] for part in self._parts}
-            rows.append(({self._together: 1.0, **added}, -_FREE, start))
+            biases = {k: -slope * amount for k, amount in enumerate(self.bias_amounts)}
+            added = {self._x[part]: -slope * self.part_amounts[part] for part in self._parts}
+            rows.append(({self._together: 1.0, **biases, **added}, -_FREE, start))
 
     def _link_layers(self) -> None:
         """What is reached, and whose biases are updated, from layer to layer."""
@@ -195,7 +196,6 @@ class Program:
             seconds: after which the best so far is taken; its bound says how far off it may be.
         """
         objective = np.zeros(self._width)
-        objective[: self.table.layers + 1] = self.bias_gains
         objective[self._together] = 1.0
         return self._solve(-objective, memory_bytes, limits, seconds)
 
@@ -208,14 +208,13 @@ class Program:
         seconds: float,
     ) -> Choice | None:
         """The choice of least memory (``"memory"``) or amount of at least a gain."""
-        gains: _Row = {**dict(enumerate(self.bias_gains)), self._together: 1.0}
         objective = np.zeros(self._width)
         aim = {self._memory: 1.0}
         if wanted != "memory":
             aim = self._amounts[wanted]
             aim = _scaled(aim, 1 / max((abs(x) for x in aim.values()), default=1.0))
         objective[list(aim)] = list(aim.values())
-        row = (gains, gain, _FREE)
+        row = ({self._together: 1.0}, gain, _FREE)
         found = self._solve(objective, memory_bytes, limits, seconds, row=row, wanted=wanted)
         return None if found is None else found.choice
 
@@ -249,15 +248,16 @@ class Program:
         """
         always, aimed = wanted == "memory", dict(limits)
         more = [] if row is None else [row]
-        upper = np.ones(self._width)
-        upper[self._together] = _FREE
+        lower, upper = np.zeros(self._width), np.ones(self._width)
+        lower[self._together], upper[self._together] = -_FREE, _FREE
         upper[self._memory] = _FREE if memory_bytes is None else memory_bytes / self._unit
         while True:
             points = self._points if always or memory_bytes is not None else []
             rows = [*self._limited(aimed), *more, *map(self._point_row, points)]
             every = [*self._rows, *rows]
             whole = np.arange(self._width) < self._decided
-            found = _solved(objective, every, whole=whole, upper=upper, seconds=seconds)
+            bounds = Bounds(lower, upper)
+            found = _solved(objective, every, whole=whole, bounds=bounds, seconds=seconds)
             if found is None:
                 return None
             choice = self._choice(found.x)
@@ -296,7 +296,7 @@ def _solved(
     rows: Sequence[tuple[_Row, float, float]],
     *,
     whole: NDArray[np.bool_],
-    upper: Numbers,
+    bounds: Bounds,
     seconds: float,
 ) -> OptimizeResult | None:
     """The solver's answer, None where there is no choice: an answer it owes is not "none".
@@ -310,7 +310,7 @@ def _solved(
             found = milp(
                 objective,
                 integrality=whole,
-                bounds=Bounds(0, upper),
+                bounds=bounds,
                 constraints=_constraint(rows, len(whole)),
                 options={"mip_rel_gap": _EXACT, "time_limit": seconds, "presolve": presolve},
             )

@@ -1,57 +1,82 @@
-"""What the gains of many weights come to together, which is less than their sum."""
+"""What gains come to together, which is less than their sum."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp
+from math import exp, inf, isinf
 
 _PLACES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the tangents, in ceilings
 _UNIT = (*((exp(-u), 1 - exp(-u) - u * exp(-u)) for u in _PLACES), (0.0, 1.0))  # of 1 - exp(-u)
 _HALVINGS = 60
+_ROOM = 1.02  # of a ceiling above the largest gain
 
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """From the sum of single gains to what they gain together.
+    """From amounts, which add up, to gains, which do not.
 
-    Weights that are trained beside each other learn much of the same, so that each further one
-    gains less: ``c * (1 - exp(-sum / c))``, which begins as the sum and ends at a ceiling c. It is
-    told by tangents, of which the lowest counts: so a search for the largest gain stays linear.
+    What is trained side by side learns much of the same, so that each further part gains less:
+    ``c * (1 - exp(-sum / c))``, which begins as the sum of the amounts and ends at a ceiling c. It
+    is told by tangents, of which the lowest counts: so a search for the largest gain stays linear.
 
     Args:
-        tangents: slope and intercept of each, with that at 0 among them.
+        ceiling: in fractions of 1, as gains; infinite where gains add up themselves.
     """
 
-    tangents: Sequence[tuple[float, float]] = ((1.0, 0.0),)
+    ceiling: float = inf
 
-    def gain(self, added: float) -> float:
-        """What single gains of this sum come to."""
-        return min(slope * added + start for slope, start in self.tangents)
+    @property
+    def tangents(self) -> Sequence[tuple[float, float]]:
+        """Slope and intercept of each, with that at 0 among them."""
+        if isinf(self.ceiling):
+            return ((1.0, 0.0),)
+        return tuple((slope, start * self.ceiling) for slope, start in _UNIT)
+
+    def gain(self, amount: float) -> float:
+        """What amounts of this sum gain."""
+        return min(slope * amount + start for slope, start in self.tangents)
+
+    def amount(self, gain: float, beside: float = 0.0) -> float:
+        """What adds this gain to another one.
+
+        Args:
+            gain: of a part, measured beside others.
+            beside: what those gain by themselves.
+        """
+        return self._alone(beside + gain) - self._alone(beside)
+
+    def _alone(self, gain: float) -> float:
+        """The inverse of ``gain``; as far as the last tangent that rises."""
+        rising = [(slope, start) for slope, start in self.tangents if slope > 0]
+        most = _PLACES[-1] * self.ceiling
+        return min(max((gain - start) / slope for slope, start in rising), most)
 
 
 ADDITIVE = Saturation()
 """Gains add up."""
 
 
-def saturation(added: float, together: float) -> Saturation:
+def saturation(
+    biases: float, parts: Sequence[tuple[float, float]], everything: float
+) -> Saturation:
     """The one that explains what all parts gained together; none where that is their sum or more.
 
     Args:
-        added: the sum of their gains.
-        together: what they gained, more than 0.
+        biases: what all biases gain.
+        parts: of each weight its gain, and what the biases that it was measured beside gain.
+        everything: what all biases and all weights gain.
     """
-    if added <= together:
+    most = max(biases, *(gain + beside for gain, beside in parts), 0.0)
+    total = biases + sum(gain for gain, _ in parts)
+    if total <= everything or most <= 0:
         return ADDITIVE
-    low, high = 0.0, 2.0**10 * added
+    low, high = _ROOM * most, 2.0**10 * total
     for _ in range(_HALVINGS):
-        ceiling = (low + high) / 2
-        if _with_ceiling(ceiling).gain(added) < together:
-            low = ceiling
+        middle = Saturation((low + high) / 2)
+        amounts = middle.amount(biases) + sum(middle.amount(*part) for part in parts)
+        if middle.gain(amounts) < everything:
+            low = middle.ceiling
         else:
-            high = ceiling
-    return _with_ceiling(high)
-
-
-def _with_ceiling(ceiling: float) -> Saturation:
-    return Saturation(tuple((slope, start * ceiling) for slope, start in _UNIT))
+            high = middle.ceiling
+    return Saturation(high)

@@ -156,13 +156,13 @@ class _Search:
                 self._rates["time"] = step_ms_of(target)
             if target.joules_per_flop is not None:
                 self._rates["energy"] = energy_joules_of(target)
-        counted = {part: gain.counted for part, gain in sensitivity.weights.items()}
-        gains = {part: gain for part, gain in counted.items() if gain > 0}
+        amounts = {part: sensitivity.part_amount(*part) for part in sensitivity.weights}
+        gains = {part: amount for part, amount in amounts.items() if amount > 0}
         known = costs.part_of
         self._program = Program(
             table=costs,
-            bias_gains=[sensitivity.bias_gain(k) for k in range(len(sensitivity.biases) + 1)],
-            part_gains={known[part]: gain for part, gain in gains.items() if part in known},
+            bias_amounts=[sensitivity.bias_amount(k) for k in range(len(sensitivity.biases) + 1)],
+            part_amounts={known[part]: gain for part, gain in gains.items() if part in known},
             rates=self._rates,
             saturation=sensitivity.saturation,
         )

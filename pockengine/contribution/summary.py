@@ -78,24 +78,27 @@ def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> 
             ALL_WEIGHTS: fmean(together),
         },
         rank_correlation=_agreement(list(weights.values())),
-        saturation=_saturation(weights, whole, together, spreads[True, _steps(outcomes)]),
+        saturation=_saturation(gains, whole, together, spreads[True, _steps(outcomes)]),
     )
 
 
 def _saturation(
-    weights: Mapping[tuple[int, float], Gain],
-    whole: Choice,
-    together: Sequence[float],
-    spread: Spread,
+    gains: Mapping[Choice, Gain], whole: Choice, together: Sequence[float], spread: Spread
 ) -> Saturation:
-    """That which explains what all weights gain together.
+    """That which explains what all weights gain beside all biases.
 
     They may lose, where so many fall apart at this learning rate; one alone still gains what it
     gains, and all at least what cannot be told from nothing.
     """
-    added = sum(weights[part].counted for part in whole.weights.items())
+    biases = {choice: gain.counted for choice, gain in gains.items() if not choice.weights}
+    weights = {part: gain for choice, gain in gains.items() for part in choice.weights.items()}
+    parts = [
+        (weights[part].counted, biases.get(_behind(weights[part].choice), 0.0))
+        for part in whole.weights.items()
+    ]
     noise = sqrt(spread.variance / len(together))
-    return saturation(added, max(fmean(together), noise, *(g.counted for g in weights.values())))
+    all_biases = biases[Choice(whole.biases)]
+    return saturation(all_biases, parts, all_biases + max(fmean(together), noise))
 
 
 def differences_of(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import fmean
 
 import numpy as np
 
 from pockengine.contribution.measured import Gain, Sensitivity
-from pockengine.contribution.saturation import ADDITIVE
+from pockengine.contribution.saturation import Saturation
 from pockengine.contribution.shown import Checked
 
 _LEAST = 1e-4  # of accuracy: a standard deviation that nothing is taken to be below
@@ -19,11 +18,10 @@ _NORMAL = 1.96  # standard deviations from the mean to the end of a 95 % interva
 def refined(sensitivity: Sensitivity, checked: Sequence[Checked]) -> Sensitivity:
     """The gains that are likeliest given single candidates and whole choices.
 
-    Each part's gain is normal around what was measured of it alone, with that measurement's spread;
-    a choice's gain is their sum, measured with a spread of its own. The condition of the one on the
-    other (Gaussian regression) takes from parts what their choices did not show: most from those
-    that were least certain. Where gains saturate, those of weights first become what is left of
-    them in these choices: near what was measured, sums hold.
+    Each part's amount is normal around what was measured of it alone, with that measurement's
+    spread; a choice's amount is their sum, measured with a spread of its own. The condition of the
+    one on the other (Gaussian regression) takes from parts what their choices did not show: most
+    from those that were least certain.
 
     Args:
         sensitivity: of single candidates.
@@ -39,36 +37,46 @@ def refined(sensitivity: Sensitivity, checked: Sequence[Checked]) -> Sensitivity
             parts[row, places[sensitivity.weights[index, ratio].choice]] = 1
         if each.choice.biases:
             parts[row, places[sensitivity.biases[each.choice.biases - 1].choice]] = 1
-    left = np.ones(len(gains))
-    left[len(sensitivity.biases) :] = _left(sensitivity, checked)
-    means = left * [gain.counted for gain in gains]
-    spread = (left * [_deviation(gain.low, gain.high) for gain in gains]) ** 2
-    noise = np.diag([_deviation(each.low, each.high) ** 2 for each in checked])
-    missing = np.array([each.measured for each in checked]) - parts @ means
+    curve, beside = sensitivity.saturation, [_beside(sensitivity, gain) for gain in gains]
+    means = np.array([curve.amount(g.counted, b) for g, b in zip(gains, beside, strict=True)])
+    spread = np.array(
+        [_deviation(curve, g.low, g.high, b) ** 2 for g, b in zip(gains, beside, strict=True)]
+    )
+    noise = np.diag([_deviation(curve, each.low, each.high) ** 2 for each in checked])
+    missing = np.array([curve.amount(each.measured) for each in checked]) - parts @ means
     shared = spread[:, None] * parts.T
-    shift = shared @ np.linalg.solve(parts @ shared + noise, missing)
-    new = [
-        replace(
-            gain,
-            mean=gain.mean + by,
-            low=gain.low + by,
-            high=gain.high + by,
-            expected=expected + by,
-        )
-        for gain, expected, by in zip(gains, means.tolist(), shift.tolist(), strict=True)
-    ]
-    count = len(sensitivity.biases)
-    weights = dict(zip(sensitivity.weights, new[count:], strict=True))
-    biases = tuple(new[:count])
-    return replace(sensitivity, biases=biases, weights=weights, saturation=ADDITIVE)
+    amounts = means + shared @ np.linalg.solve(parts @ shared + noise, missing)
+    return _with_amounts(sensitivity, amounts.tolist())
 
 
-def _left(sensitivity: Sensitivity, checked: Sequence[Checked]) -> float:
-    """The part of the gains of weights that these choices have of them, on the mean."""
-    added = [sensitivity.added(each.choice) for each in checked]
-    known = [sensitivity.saturation.gain(each) / each for each in added if each > 0]
-    return fmean(known) if known else 1.0
+def _with_amounts(sensitivity: Sensitivity, amounts: Sequence[float]) -> Sensitivity:
+    """Gains of biases, then of weights, that add these amounts."""
+    curve, count = sensitivity.saturation, len(sensitivity.biases)
+    alone = [0.0, *amounts[:count]]
+    biases = tuple(
+        _moved(gain, curve.gain(amount))
+        for gain, amount in zip(sensitivity.biases, amounts, strict=False)
+    )
+    weights = {}
+    for (part, gain), amount in zip(sensitivity.weights.items(), amounts[count:], strict=True):
+        behind = alone[gain.choice.biases]
+        weights[part] = _moved(gain, curve.gain(behind + amount) - curve.gain(behind))
+    return replace(sensitivity, biases=biases, weights=weights)
 
 
-def _deviation(low: float, high: float) -> float:
-    return max((high - low) / 2 / _NORMAL, _LEAST)
+def _moved(gain: Gain, counted: float) -> Gain:
+    """A gain that counts as much."""
+    by = counted - gain.counted
+    return replace(
+        gain, mean=gain.mean + by, low=gain.low + by, high=gain.high + by, expected=counted
+    )
+
+
+def _beside(sensitivity: Sensitivity, gain: Gain) -> float:
+    """What the biases that a weight was measured beside gain; none of biases themselves."""
+    return sensitivity.bias_gain(gain.choice.biases) if gain.choice.weights else 0.0
+
+
+def _deviation(curve: Saturation, low: float, high: float, beside: float = 0.0) -> float:
+    """Of an amount, from the interval of its gain."""
+    return max((curve.amount(high, beside) - curve.amount(low, beside)) / 2 / _NORMAL, _LEAST)

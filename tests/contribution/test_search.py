@@ -17,7 +17,7 @@ from pockengine.contribution.analytic_costs import analytic_costs
 from pockengine.contribution.choice import RATIOS, Choice
 from pockengine.contribution.costs import Bias, CostTable, Part, Piece, Place, Shared
 from pockengine.contribution.measured import Sensitivity
-from pockengine.contribution.saturation import saturation
+from pockengine.contribution.saturation import ADDITIVE, saturation
 from pockengine.contribution.search import Axis, Limits, best, front
 from pockengine.errors import InputError
 from pockengine.plan.amounts import COUNT, energy_joules_of, step_ms_of
@@ -97,9 +97,11 @@ def instance(
         kept_bytes=10,
     )
     gains = {(part.layer, part.ratio): float(rng.normal(0.5)) for part in parts}
-    found = sensitivity(rng.normal(0.3, 1.0, layers).tolist(), gains)
-    added = sum(max(gain, 0.0) for gain in gains.values()) or 1.0
-    return replace(found, saturation=saturation(added, together * added)), table
+    biases = rng.normal(0.3, 1.0, layers).tolist()
+    whole = [(max(gains[x, r] for r in ratios), biases[layers - 1 - x]) for x in range(layers)]
+    total = biases[-1] + sum(gain for gain, _ in whole)
+    curve = saturation(biases[-1], whole, together * total) if together < 1 else ADDITIVE
+    return replace(sensitivity(biases, gains), saturation=curve), table
 
 
 @st.composite

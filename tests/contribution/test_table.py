@@ -11,7 +11,7 @@ import pytest
 from pockengine.contribution.choice import RATIOS, Choice
 from pockengine.contribution.html.page import page
 from pockengine.contribution.measured import ALL_WEIGHTS, Sensitivity
-from pockengine.contribution.saturation import saturation
+from pockengine.contribution.saturation import Saturation
 from pockengine.contribution.shown import FrontPoint
 from pockengine.contribution.table import table, to_csv
 from tests.contribution.synthetic import (
@@ -79,7 +79,7 @@ def test_gains_that_do_not_add_up_are_told() -> None:
     found = sensitivity(plain_layers(2))
     assert "All weights together" not in table(found)
     together = replace(
-        found, saturation=saturation(0.2, 0.05), settings={**found.settings, ALL_WEIGHTS: 0.05}
+        found, saturation=Saturation(0.05), settings={**found.settings, ALL_WEIGHTS: 0.05}
     )
     assert "All weights together gained +5.0 points beside all biases" in table(together)
     assert "All weights together gained +5.0 points" in page(together, front=[POINT])
