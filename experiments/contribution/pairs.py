@@ -79,7 +79,7 @@ PAIRS: Mapping[str, Pair] = MappingProxyType(
             _PICTURES(task="elpv", train=1120, test=500, held=1000, alike=False),
             _PICTURES(
                 task="openclipart-topics",
-                lr=5e-4,
+                lr=1.25e-4,
                 train=1200,
                 test=500,
                 held=1000,
