@@ -251,12 +251,12 @@ class Program:
         lower, upper = np.zeros(self._width), np.ones(self._width)
         lower[self._together], upper[self._together] = -_FREE, _FREE
         upper[self._memory] = _FREE if memory_bytes is None else memory_bytes / self._unit
+        bounds = Bounds(lower, upper)
         while True:
             points = self._points if always or memory_bytes is not None else []
             rows = [*self._limited(aimed), *more, *map(self._point_row, points)]
             every = [*self._rows, *rows]
             whole = np.arange(self._width) < self._decided
-            bounds = Bounds(lower, upper)
             found = _solved(objective, every, whole=whole, bounds=bounds, seconds=seconds)
             if found is None:
                 return None

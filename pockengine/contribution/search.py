@@ -157,12 +157,12 @@ class _Search:
             if target.joules_per_flop is not None:
                 self._rates["energy"] = energy_joules_of(target)
         amounts = {part: sensitivity.part_amount(*part) for part in sensitivity.weights}
-        gains = {part: amount for part, amount in amounts.items() if amount > 0}
+        adding = {part: amount for part, amount in amounts.items() if amount > 0}
         known = costs.part_of
         self._program = Program(
             table=costs,
             bias_amounts=[sensitivity.bias_amount(k) for k in range(len(sensitivity.biases) + 1)],
-            part_amounts={known[part]: gain for part, gain in gains.items() if part in known},
+            part_amounts={known[part]: x for part, x in adding.items() if part in known},
             rates=self._rates,
             saturation=sensitivity.saturation,
         )

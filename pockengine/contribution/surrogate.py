@@ -38,7 +38,8 @@ def refined(sensitivity: Sensitivity, checked: Sequence[Checked]) -> Sensitivity
         if each.choice.biases:
             parts[row, places[sensitivity.biases[each.choice.biases - 1].choice]] = 1
     curve, beside = sensitivity.saturation, [_beside(sensitivity, gain) for gain in gains]
-    means = np.array([curve.amount(g.counted, b) for g, b in zip(gains, beside, strict=True)])
+    biases = (sensitivity.bias_amount(k + 1) for k in range(len(sensitivity.biases)))
+    means = np.array([*biases, *(sensitivity.part_amount(*part) for part in sensitivity.weights)])
     spread = np.array(
         [_deviation(curve, g.low, g.high, b) ** 2 for g, b in zip(gains, beside, strict=True)]
     )

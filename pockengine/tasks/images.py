@@ -68,14 +68,14 @@ def openclipart_topics(*, size: int | None, limit: int | None, seed: int) -> Tas
 
 
 def _clipart(
-    name: str, classes: Sequence[str], *, size: int | None, limit: int | None, seed: int
+    name: str, classes: tuple[str, ...], *, size: int | None, limit: int | None, seed: int
 ) -> Task:
     paths, labels = _class_files(fetch(sources.OPENCLIPART), classes)
     is_small = np.asarray([pixel_count(path) <= _CLIPART_PIXELS for path in paths])
     paths = [path for path, small in zip(paths, is_small, strict=True) if small]
     cap = limit or _CLIPART_LIMIT
     images, kept = _read_limited(paths, labels[is_small], size or 128, cap, seed)
-    return _task(name, split(images, kept, seed), tuple(classes), sources.OPENCLIPART)
+    return _task(name, split(images, kept, seed), classes, sources.OPENCLIPART)
 
 
 def elpv(*, size: int | None, limit: int | None, seed: int) -> Task:

@@ -19,6 +19,9 @@ from pockengine.lower.program import works
 from pockengine.lower.trailer import TRAILER
 from tests.lower.harness import run
 
+AVX512 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mattr": ["+avx512f"]}
+"""A target with vectors of sixteen lanes, whatever the host has."""
+
 
 def random_values(graph: Graph, below: int = 5) -> dict[str, Tensor]:
     """Normal numbers, and whole ones under a bound, for each placeholder by its canonical name."""

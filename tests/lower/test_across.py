@@ -12,10 +12,9 @@ from pockengine.ir.text import parse
 from pockengine.lower.build import kernel_function
 from pockengine.lower.kernel import form_of, kernels
 from pockengine.passes.fuse import fuse
-from tests.lower.kernel_oracle import check_kernels, random_values
+from tests.lower.kernel_oracle import AVX512, check_kernels, random_values
 
 SHAPES = [(2, 37, 100), (3, 5, 7), (1, 16, 300), (2, 64, 256), (4, 3, 40), (2, 70, 1), (1, 9, 1200)]
-AVX512 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mattr": ["+avx512f"]}
 
 MAP = """
 %a: f32[{b}x{r}x{c}]@0.2.1 = input('a')

@@ -13,9 +13,7 @@ from pockengine.ir.text import parse
 from pockengine.lower.build import kernel_function
 from pockengine.lower.kernel import form_of, kernels
 from pockengine.passes.fuse import fuse
-from tests.lower.kernel_oracle import check_kernels, random_values
-
-AVX512 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mattr": ["+avx512f"]}
+from tests.lower.kernel_oracle import AVX512, check_kernels, random_values
 
 HEADS = """
 %w: f32[40x72] = param('w')
