@@ -1,13 +1,15 @@
 """Whole schemes on real tasks: `python -m experiments.contribution.compare PAIR`.
 
-Four arms are fine-tuned by the compiled trainer: all parameters; the scheme that the search chooses
-for 1/1.6 of their time and a quarter of the transient memory of full training in PyTorch, in two
-micro-batches; and of the same working memory the most biases, and the most whole layers, counted
-from the output, in as many. Each arm is tuned alike: every learning rate of the pair with seeds 0
-and 1, then the best one with seeds 2 to 4; for texts it rises over the first tenth of the steps.
+Four arms are fine-tuned by the compiled trainer: all parameters; the chosen scheme, for 1/1.6 of
+their time and a quarter of the transient memory of full training in PyTorch, in two micro-batches;
+and of the same working memory the most biases, and the most whole layers, counted from the output,
+in as many. Each arm is tuned alike: every learning rate of the pair with seeds 0 and 1, then the
+best one with seeds 2 to 4; for texts it rises over the first tenth of the steps. The chosen scheme
+is the best of a few that are tuned so: what the search finds, what it finds again once it has
+learned what that gains as a whole, and the most biases and whole layers within the same limits.
 Besides, random schemes spread over the memory range are trained, for what the profile predicts of
-them. Learning rates are chosen by the part that the profile measured on; what is told was measured
-on a third one.
+them. Schemes and learning rates are chosen by the part that the profile measured on; what is told
+was measured on a third one.
 
 Both accuracies are kept in runs/PAIR.json as they come; what is there is not run again.
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean, median
@@ -32,6 +34,7 @@ from torch.nn.functional import cross_entropy
 import pockengine as pe
 from experiments.beside import saved_bytes
 from experiments.contribution.pairs import PAIRS, Pair, Part, load
+from experiments.contribution.random_schemes import predicted
 from experiments.contribution.run import BATCH, CACHE, HERE, LOSS, settings
 from pockengine.compile import Prepared, link, prepare_captured, with_part
 from pockengine.contribution.begin import begin
@@ -39,14 +42,13 @@ from pockengine.contribution.candidates import candidate_of
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.pool import local_pool
 from pockengine.contribution.report import Report
-from pockengine.contribution.search import Found
+from pockengine.contribution.search import Found, Limits
 from pockengine.contribution.study import arrays_of, digest
-from pockengine.contribution.trial import Candidate, Course, run_trials
+from pockengine.contribution.trial import Candidate, Course, Outcome, run_trials
 from pockengine.frontend.capture import Captured
 from pockengine.modes import Modes
 from pockengine.plan.amounts import step_ms_of
 from pockengine.plan.fit import working_bytes
-from pockengine.plan.memory import Plan
 from pockengine.scheme import Scheme
 from pockengine.targets import get_target
 from pockengine.trainer import Trainer
@@ -58,9 +60,8 @@ PARTS = 2  # of a batch, but where everything is trained
 MARGIN, LEAST_MARGIN = 1.04, 1.02  # for what was measured of the time
 ROUNDS = 4  # of a choice and its time
 HALVINGS = 8  # of the memory between the head alone and everything
-RANDOM, RANDOM_SEEDS, SPREAD = 20, (0, 1), (0.05, 1.0)
+LEARNED = 2  # times that the search learns what its choice gains
 STEPS = 31
-
 
 Rate: TypeAlias = tuple[float, int]
 """A learning rate, and the steps over which it rises."""
@@ -117,6 +118,12 @@ class Comparison:
         return candidate_of(choice, begun.layers, begun.head, self.model, begun.cuts)
 
     @cached_property
+    def everything(self) -> Choice:
+        """All biases and weights."""
+        count = len(self.begun.layers)
+        return Choice(count, dict.fromkeys(range(count), 1.0))
+
+    @cached_property
     def full(self) -> Candidate:
         """All parameters, BatchNorm's scales too."""
         every = {name: 1.0 for name, _ in self.model.named_parameters()}
@@ -150,102 +157,125 @@ class Comparison:
 
     def arms(self) -> dict[str, Candidate]:
         """The arms, those of the search and of the same memory."""
-        whole = self.prepared(self.full).plan
-        head = self.prepared(self.candidate(Choice(0))).plan
-        target = get_target("host")
-        low, high = working_bytes(head, target), working_bytes(whole, target)
-        costs = self.report.costs()
-        whole_ms = costs.amount(_everything(self), step_ms_of(target))
-        aim = SPEED * MARGIN  # of what the model of time says
-        tried: list[tuple[bool, float, Found, Plan]] = []
-        for _ in range(ROUNDS):
-            found, plan = self._chosen(low, high, whole_ms / aim)
-            taken = self.speeds({"all": self.full, "chosen": self.candidate(found.choice)})
-            speed = taken["all"] / taken["chosen"]
-            aim *= SPEED * MARGIN / speed
-            tried.append((speed >= SPEED * LEAST_MARGIN, found.gain, found, plan))
-            told = f"{found.choice.biases} biases, {len(found.choice.weights)} weights"
-            print(f"{told}: {speed:.2f}x, {100 * found.gain:+.1f}", flush=True)
-        *_, found, plan = max(tried, key=lambda each: each[:2])
-        most = working_bytes(plan, target)
-        print(f"chosen within {most / 2**20:.1f} MB: {found.choice}", flush=True)
-        count = len(self.begun.layers)
-        tails = [Choice(k) for k in range(count, -1, -1)]
-        wholes = [Choice(k, dict.fromkeys(range(count - k, count), 1.0)) for k in range(count + 1)]
+        limits = self._limits()
+        finalists = [*self._searched(limits), *self._plain(limits)]
+        found = self.tuned([self.candidate(each) for each in finalists])
+        for each, (accuracy, (lr, _)) in zip(finalists, found, strict=True):
+            told = f"{each.biases} biases, {len(each.weights)} weights"
+            print(f"{told}: {accuracy:.1%} at {lr:g}", flush=True)
+        best = max(range(len(finalists)), key=lambda index: found[index][0])
+        chosen = self.candidate(finalists[best])
+        most = working_bytes(self.prepared(chosen).plan, get_target("host"))
+        tails, wholes = (
+            next(each for each in series if self._bytes(each) <= most) for series in self._series()
+        )
         return {
             "all": self.full,
-            "chosen": self.candidate(found.choice),
-            "biases": self.candidate(self._largest(tails, most)),
-            "last layers": self.candidate(self._largest(wholes[::-1], most)),
+            "chosen": chosen,
+            "biases": self.candidate(tails),
+            "last layers": self.candidate(wholes),
             "head": self.candidate(Choice(0)),
         }
 
-    def key(self, name: str, candidate: Candidate, rate: Rate, seed: int) -> str:
-        """Of a row; the same name may mean another scheme after another profile."""
+    def key(self, candidate: Candidate, rate: Rate, seed: int) -> str:
+        """Of a row."""
         lr, warmup = rate
         told = f"{lr:g} after {warmup}" if warmup else f"{lr:g}"
-        return f"{name} {digest(candidate.fractions)[:8]} | {told} | {seed}"
+        return f"{digest(candidate.fractions)[:8]} | {told} | {seed}"
 
-    def _chosen(self, low: int, high: int, most_ms: float) -> tuple[Found, Plan]:
+    def _limits(self) -> Limits:
+        """Of memory and of time as the model of it tells, for what is found to be as fast."""
+        low, high = (self._bytes(each) for each in (Choice(0), self.everything))
+        target = get_target("host")
+        whole_ms = self.report.costs().amount(self.everything, step_ms_of(target))
+        aim = SPEED * MARGIN  # of what the model of time says
+        tried: list[tuple[bool, float, Limits]] = []
+        for _ in range(ROUNDS):
+            found, limits = self._within(low, high, whole_ms / aim)
+            speed = self._speed(self.candidate(found.choice))
+            aim *= SPEED * MARGIN / speed
+            tried.append((speed >= SPEED * LEAST_MARGIN, found.gain, limits))
+            told = f"{found.choice.biases} biases, {len(found.choice.weights)} weights"
+            print(f"{told}: {speed:.2f}x, {100 * found.gain:+.1f}", flush=True)
+        return max(tried, key=lambda each: each[:2])[-1]
+
+    def _within(self, low: int, high: int, most_ms: float) -> tuple[Found, Limits]:
         """What the search finds within the time, with as much memory as the arena leaves."""
-        target, limit = get_target("host"), high
-        best: tuple[Found, Plan] | None = None
+        limit, best = high, None
         for _ in range(HALVINGS):
-            found = self.report.best(memory_bytes=limit, step_ms=most_ms, micro_batches=PARTS)
+            limits = Limits(memory_bytes=limit, step_ms=most_ms)
+            found = self._best(self.report, limits)
             plan = self.prepared(self.candidate(found.choice)).plan
             if plan.arena_bytes <= TRANSIENT * self.torch_saved_bytes:
-                best, low = (found, plan), limit
+                best, low = (found, limits), limit
             else:
-                high = min(limit, working_bytes(plan, target))
+                high = min(limit, working_bytes(plan, get_target("host")))
             if low == high:
                 break
             limit = (low + high) // 2
         assert best is not None
         return best
 
-    def _largest(self, choices: Sequence[Choice], limit: int) -> Choice:
-        """The first that a plan finds room for."""
-        target = get_target("host")
-        return next(
-            choice
-            for choice in choices
-            if working_bytes(self.prepared(self.candidate(choice)).plan, target) <= limit
+    def _best(self, report: Report, limits: Limits) -> Found:
+        return report.best(
+            memory_bytes=limits.memory_bytes, step_ms=limits.step_ms, micro_batches=PARTS
         )
 
-    def random(self) -> list[Choice]:
-        """Schemes spread over the range of memory: some biases, then weights as they fit."""
-        costs, rng = self.report.costs(), np.random.default_rng(0)
-        count = len(self.begun.layers)
-        low = costs.memory_bytes(Choice(0))
-        high = costs.memory_bytes(_everything(self))
-        known = list(self.report.sensitivity.weights)
-        found = []
-        for share in np.linspace(*SPREAD, RANDOM):
-            limit = low + share * (high - low)
-            fitting = [
-                k for k in range(count + 1) if costs.memory_bytes(Choice(k)) <= (low + limit) / 2
-            ]
-            choice = Choice(int(rng.choice(fitting)))
-            for index in rng.permutation(len(known)):
-                layer, ratio = known[index]
-                if layer in choice.weights:
-                    continue
-                more = Choice(choice.biases, {**choice.weights, layer: ratio})
-                if costs.memory_bytes(more) <= limit:
-                    choice = more
-            found.append(choice)
+    def _searched(self, limits: Limits) -> list[Choice]:
+        """What the search finds, at first and once it has learned what that gains."""
+        found = [self._best(self.report, limits).choice]
+        for _ in range(LEARNED):
+            (checked,) = self.report.check(found[-1:])
+            print(f"predicted {checked.predicted:+.3f}, measured {checked.measured:+.3f}")
+            then = self._best(self.report.refined(), limits).choice
+            if then in found:
+                break
+            if self._speed(self.candidate(then)) >= SPEED * LEAST_MARGIN:
+                found.append(then)
         return found
 
-    def train(self, wanted: Sequence[tuple[str, Candidate, Rate, Sequence[int]]]) -> None:
-        """Run what is missing of (name, candidate, rate, seeds), and keep it."""
+    def _plain(self, limits: Limits) -> list[Choice]:
+        """The most biases, and the most whole layers, within the limits."""
+        costs, rates = self.report.costs(), step_ms_of(get_target("host"))
+        assert limits.memory_bytes is not None
+        assert limits.step_ms is not None
+        return [
+            next(
+                each
+                for each in series
+                if costs.amount(each, rates) <= limits.step_ms
+                and self._bytes(each) <= limits.memory_bytes
+            )
+            for series in self._series()
+        ]
+
+    def _series(self) -> tuple[Sequence[Choice], Sequence[Choice]]:
+        """Biases, and whole layers, of fewer and fewer layers from the output."""
+        count = len(self.begun.layers)
+        tails = [Choice(k) for k in range(count, -1, -1)]
+        return tails, [
+            Choice(c.biases, dict.fromkeys(range(count - c.biases, count), 1.0)) for c in tails
+        ]
+
+    def _bytes(self, choice: Choice) -> int:
+        """Working memory of a choice as it is planned."""
+        return working_bytes(self.prepared(self.candidate(choice)).plan, get_target("host"))
+
+    def _speed(self, candidate: Candidate) -> float:
+        """Of training everything."""
+        taken = self.speeds({"all": self.full, "other": candidate})
+        return taken["all"] / taken["other"]
+
+    def train(self, wanted: Sequence[tuple[Candidate, Rate, Sequence[int]]]) -> None:
+        """Run what is missing of (candidate, rate, seeds), and keep it."""
         with local_pool(self.jobs) as pool:
-            waiting = {}
-            for name, candidate, rate, seeds in wanted:
+            waiting: dict[Future[list[Outcome]], str] = {}
+            for candidate, rate, seeds in wanted:
                 begun = self.studies[rate]
                 course = Course(stops=(begun.study.steps,))
                 for seed in seeds:
-                    key = self.key(name, candidate, rate, seed)
-                    if key not in self.rows:
+                    key = self.key(candidate, rate, seed)
+                    if key not in {*self.rows, *waiting.values()}:
                         job = pool.submit(run_trials, str(begun.folder), candidate, [seed], course)
                         waiting[job] = key
             for job in as_completed(waiting):
@@ -256,22 +286,21 @@ class Comparison:
                 self.file.write_text(json.dumps(self.rows, indent=1) + "\n")
 
     def accuracies(
-        self, name: str, candidate: Candidate, rate: Rate, seeds: Sequence[int], part: int = HELD
+        self, candidate: Candidate, rate: Rate, seeds: Sequence[int], part: int = HELD
     ) -> list[float]:
         """Of a scheme, by seed."""
-        return [self.rows[self.key(name, candidate, rate, seed)][part] for seed in seeds]
+        return [self.rows[self.key(candidate, rate, seed)][part] for seed in seeds]
 
-    def tuned(self, arms: Mapping[str, Candidate]) -> dict[str, Rate]:
-        """The best learning rate of each arm."""
+    def tuned(self, schemes: Sequence[Candidate]) -> list[tuple[float, Rate]]:
+        """Of each the accuracy on the test part at its best learning rate, and that rate."""
         rates = [(lr, self.pair.warmup) for lr in self.pair.lrs]
-        self.train([(name, arms[name], rate, TUNING) for name in arms for rate in rates])
-        return {
-            name: max(
-                rates,
-                key=lambda rate, n=name, c=arm: fmean(self.accuracies(n, c, rate, TUNING, TEST)),
-            )
-            for name, arm in arms.items()
-        }
+        self.train([(each, rate, TUNING) for each in schemes for rate in rates])
+        found = []
+        for each in schemes:
+            by_rate = {rate: fmean(self.accuracies(each, rate, TUNING, TEST)) for rate in rates}
+            best = max(rates, key=by_rate.__getitem__)
+            found.append((by_rate[best], best))
+        return found
 
     def speeds(self, arms: Mapping[str, Candidate]) -> dict[str, float]:
         """Milliseconds of a step, in turns, one thread: medians."""
@@ -310,16 +339,12 @@ def _torch_saved_bytes(model: nn.Module, inputs: Any, targets: Tensor) -> int:
     return saved_bytes(model, lambda: cross_entropy(model(first), targets[:BATCH]))
 
 
-def _everything(comparison: Comparison) -> Choice:
-    count = len(comparison.begun.layers)
-    return Choice(count, dict.fromkeys(range(count), 1.0))
-
-
 def compared(comparison: Comparison) -> dict[str, Any]:
     """Train what is missing of the arms; their accuracies, memory and time."""
     arms = comparison.arms()
-    rates = comparison.tuned(arms)
-    comparison.train([(arm, each, rates[arm], SEEDS) for arm, each in arms.items()])
+    tuned = comparison.tuned(list(arms.values()))
+    rates = {arm: rate for arm, (_, rate) in zip(arms, tuned, strict=True)}
+    comparison.train([(each, rates[arm], SEEDS) for arm, each in arms.items()])
     plans = {arm: comparison.prepared(candidate).plan for arm, candidate in arms.items()}
     target = get_target("host")
     return {
@@ -327,7 +352,7 @@ def compared(comparison: Comparison) -> dict[str, Any]:
             arm: {
                 "lr": rates[arm][0],
                 "warmup": rates[arm][1],
-                "accuracies": comparison.accuracies(arm, candidate, rates[arm], SEEDS),
+                "accuracies": comparison.accuracies(candidate, rates[arm], SEEDS),
                 "arena_bytes": plans[arm].arena_bytes,
                 "working_bytes": working_bytes(plans[arm], target),
                 "updated": len(candidate.fractions),
@@ -337,28 +362,6 @@ def compared(comparison: Comparison) -> dict[str, Any]:
         "step_ms": comparison.speeds(arms),
         "torch_saved_bytes": comparison.torch_saved_bytes,
     }
-
-
-def predicted(comparison: Comparison) -> list[dict[str, Any]]:
-    """Train what is missing of the random schemes; their gains beside what was predicted."""
-    report, rate = comparison.report, (comparison.pair.lr, 0)  # as the profile was measured
-    choices = {f"random {index}": choice for index, choice in enumerate(comparison.random())}
-    named = {name: comparison.candidate(c) for name, c in {**choices, "head": Choice(0)}.items()}
-    comparison.train([(name, each, rate, RANDOM_SEEDS) for name, each in named.items()])
-    found = {
-        name: np.array(comparison.accuracies(name, each, rate, RANDOM_SEEDS))
-        for name, each in named.items()
-    }
-    return [
-        {
-            "biases": choice.biases,
-            "weights": list(choice.weights.items()),
-            "memory_bytes": report.costs().memory_bytes(choice),
-            "predicted": report.sensitivity.predicted(choice),
-            "gains": (found[name] - found["head"]).tolist(),
-        }
-        for name, choice in choices.items()
-    ]
 
 
 TASKS = {"compared": compared, "predicted": predicted}

@@ -28,7 +28,7 @@ class Measured:
     Args:
         biases: of the last 0, 1, 2, ... layers, by choice and seed.
         weights: of each weight in parts, likewise, as far as each was trained.
-        estimates: of the gradients, by choice; empty where they were not asked for.
+        estimates: of the gradients, by choice.
         together: of the largest part of every weight beside all biases.
     """
 
@@ -58,11 +58,9 @@ def summarize(begun: Begun, measured: Measured, settings: Mapping[str, Any]) -> 
         choice: _gain(choice, compared[choice][0], values, spreads[_kind(choice, compared)])
         for choice, values in differences.items()
     }
-    for choice, expected in _expected(gains, compared, spreads).items():
-        gains[choice] = replace(gains[choice], expected=expected)
-    for choice, estimate in measured.estimates.items():
-        if choice in gains:
-            gains[choice] = replace(gains[choice], estimate=estimate)
+    for choice, expected in _expected(gains, compared, spreads, measured.estimates).items():
+        estimate = measured.estimates[choice]
+        gains[choice] = replace(gains[choice], expected=expected, estimate=estimate)
     weights = {next(iter(choice.weights.items())): gains[choice] for choice in measured.weights}
     ((whole, outcomes),) = measured.together.items()
     together = differences_of(outcomes, measured.biases[Choice(whole.biases)])
@@ -162,8 +160,10 @@ def _expected(
     gains: Mapping[Choice, Gain],
     compared: Mapping[Choice, tuple[Mapping[int, Outcome], Mapping[int, Outcome]]],
     spreads: Mapping[_Kind, Spread],
+    estimates: Mapping[Choice, float],
 ) -> dict[Choice, float]:
     """What to count on of each gain, at the end of a whole run."""
+    ahead = {choice: max(estimates[choice], 0.0) for choice in gains}
     kinds: dict[_Kind, list[Choice]] = {}
     for choice in gains:
         kinds.setdefault(_kind(choice, compared), []).append(choice)
@@ -174,12 +174,20 @@ def _expected(
         whole = kinds.get((is_weight, most), [])
         lucky = luck([compared[choice] for choice in whole])
         means = [gains[choice].mean - lucky * (steps == most) for choice in choices]
+        likely = [ahead[choice] for choice in choices]
         if steps < most and len(whole) > 1:
-            sooner = [fmean(differences_of(*compared[choice], stop=steps)) for choice in whole]
-            later = [gains[choice].mean - lucky for choice in whole]
-            found |= zip(choices, continued(means, sooner, later), strict=True)
+            expected = continued(
+                means,
+                likely,
+                sooner=[fmean(differences_of(*compared[choice], stop=steps)) for choice in whole],
+                beside=[ahead[choice] for choice in whole],
+                later=[gains[choice].mean - lucky for choice in whole],
+            )
+        elif is_weight:
+            expected = shrunk(means, noise, likely)
         else:
-            found |= zip(choices, (shrunk if is_weight else walked)(means, noise), strict=True)
+            expected = walked(means, noise)
+        found |= zip(choices, expected, strict=True)
     return found
 
 
