@@ -334,6 +334,12 @@ def test_profile_and_search(tmp_path: Path) -> None:
     told = run(*arguments, "--memory", "1MB", "--out", str(scheme), "--html", str(page)).stdout
     assert "head alone:" in told
     assert "Best within the limits:" in told
+    assert "measured, " in told
+    assert "Predicted against measured" in page.read_text()
+    both = json.loads(run(*arguments, "--memory", "1MB", "--check", "2", "--json").stdout)["best"]
+    assert both["scheme"] in [each["scheme"] for each in both["checked"]]
+    assert len(both["checked"]) > 1
+    assert "measured, " not in run(*arguments, "--memory", "1MB", "--check", "0").stdout
     report = str(folder / "report.json")
     found = json.loads(run("search", report, "--memory", "1MB", "--json").stdout)["best"]
     assert found["scheme"] == dict(Scheme.load(scheme))

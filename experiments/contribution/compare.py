@@ -5,8 +5,9 @@ their time and a quarter of the transient memory of full training in PyTorch, in
 and of the same working memory the most biases, and the most whole layers, counted from the output,
 in as many. Each arm is tuned alike: every learning rate of the pair with seeds 0 and 1, then the
 best one with seeds 2 to 4; for texts it rises over the first tenth of the steps. The chosen scheme
-is the best of a few that are tuned so: what the search finds, what it finds again once it has
-learned what that gains as a whole, and the most biases and whole layers within the same limits.
+is the best of ``report.finalists`` when these are tuned so: what the search finds, what it finds
+again once it has learned what that gains as a whole, and the most biases and whole layers within
+the same limits.
 Besides, random schemes spread over the memory range are trained, for what the profile predicts of
 them. Schemes and learning rates are chosen by the part that the profile measured on; what is told
 was measured on a third one.
@@ -38,7 +39,7 @@ from experiments.contribution.random_schemes import predicted
 from experiments.contribution.run import BATCH, CACHE, HERE, LOSS, settings
 from pockengine.compile import Prepared, link, prepare_captured, with_part
 from pockengine.contribution.begin import begin
-from pockengine.contribution.candidates import candidate_of
+from pockengine.contribution.candidates import candidate_of, plain_choices
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.pool import local_pool
 from pockengine.contribution.report import Report
@@ -60,7 +61,7 @@ PARTS = 2  # of a batch, but where everything is trained
 MARGIN, LEAST_MARGIN = 1.04, 1.02  # for what was measured of the time
 ROUNDS = 4  # of a choice and its time
 HALVINGS = 8  # of the memory between the head alone and everything
-LEARNED = 2  # times that the search learns what its choice gains
+SEARCHES = 3  # of which each but the first has learned what was chosen before
 STEPS = 31
 
 Rate: TypeAlias = tuple[float, int]
@@ -158,16 +159,23 @@ class Comparison:
     def arms(self) -> dict[str, Candidate]:
         """The arms, those of the search and of the same memory."""
         limits = self._limits()
-        finalists = [*self._searched(limits), *self._plain(limits)]
-        found = self.tuned([self.candidate(each) for each in finalists])
-        for each, (accuracy, (lr, _)) in zip(finalists, found, strict=True):
-            told = f"{each.biases} biases, {len(each.weights)} weights"
-            print(f"{told}: {accuracy:.1%} at {lr:g}", flush=True)
-        best = max(range(len(finalists)), key=lambda index: found[index][0])
-        chosen = self.candidate(finalists[best])
+        finalists = [
+            self.candidate(found.choice)
+            for found in self.report.finalists(
+                memory_bytes=limits.memory_bytes,
+                step_ms=limits.step_ms,
+                micro_batches=PARTS,
+                rounds=SEARCHES,
+            )
+        ]
+        quick = [each for each in finalists if self._speed(each) >= SPEED * LEAST_MARGIN]
+        found = self.tuned(quick)
+        for each, (accuracy, (lr, _)) in zip(quick, found, strict=True):
+            print(f"{len(each.fractions)} parameters: {accuracy:.1%} at {lr:g}", flush=True)
+        chosen = max(zip(quick, found, strict=True), key=lambda each: each[1][0])[0]
         most = working_bytes(self.prepared(chosen).plan, get_target("host"))
-        tails, wholes = (
-            next(each for each in series if self._bytes(each) <= most) for series in self._series()
+        tails, wholes = plain_choices(
+            self.report.sensitivity, lambda choice: self._bytes(choice) <= most
         )
         return {
             "all": self.full,
@@ -204,7 +212,7 @@ class Comparison:
         limit, best = high, None
         for _ in range(HALVINGS):
             limits = Limits(memory_bytes=limit, step_ms=most_ms)
-            found = self._best(self.report, limits)
+            found = self.report.best(memory_bytes=limit, step_ms=most_ms, micro_batches=PARTS)
             plan = self.prepared(self.candidate(found.choice)).plan
             if plan.arena_bytes <= TRANSIENT * self.torch_saved_bytes:
                 best, low = (found, limits), limit
@@ -215,47 +223,6 @@ class Comparison:
             limit = (low + high) // 2
         assert best is not None
         return best
-
-    def _best(self, report: Report, limits: Limits) -> Found:
-        return report.best(
-            memory_bytes=limits.memory_bytes, step_ms=limits.step_ms, micro_batches=PARTS
-        )
-
-    def _searched(self, limits: Limits) -> list[Choice]:
-        """What the search finds, at first and once it has learned what that gains."""
-        found = [self._best(self.report, limits).choice]
-        for _ in range(LEARNED):
-            (checked,) = self.report.check(found[-1:])
-            print(f"predicted {checked.predicted:+.3f}, measured {checked.measured:+.3f}")
-            then = self._best(self.report.refined(), limits).choice
-            if then in found:
-                break
-            if self._speed(self.candidate(then)) >= SPEED * LEAST_MARGIN:
-                found.append(then)
-        return found
-
-    def _plain(self, limits: Limits) -> list[Choice]:
-        """The most biases, and the most whole layers, within the limits."""
-        costs, rates = self.report.costs(), step_ms_of(get_target("host"))
-        assert limits.memory_bytes is not None
-        assert limits.step_ms is not None
-        return [
-            next(
-                each
-                for each in series
-                if costs.amount(each, rates) <= limits.step_ms
-                and self._bytes(each) <= limits.memory_bytes
-            )
-            for series in self._series()
-        ]
-
-    def _series(self) -> tuple[Sequence[Choice], Sequence[Choice]]:
-        """Biases, and whole layers, of fewer and fewer layers from the output."""
-        count = len(self.begun.layers)
-        tails = [Choice(k) for k in range(count, -1, -1)]
-        return tails, [
-            Choice(c.biases, dict.fromkeys(range(count - c.biases, count), 1.0)) for c in tails
-        ]
 
     def _bytes(self, choice: Choice) -> int:
         """Working memory of a choice as it is planned."""

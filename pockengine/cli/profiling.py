@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from pockengine.contribution.report import Report
     from pockengine.contribution.search import Found
+    from pockengine.contribution.shown import Checked
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -87,6 +88,13 @@ limits = stacked(
 )
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes; default: one a core.")
 @click.option("--dask", help="Scheduler that runs the trials, such as tcp://host:8786.")
+@click.option(
+    "--check",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Fine-tune what is chosen; above 1 the search learns from that and looks again.",
+)
 @click.option("--csv", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures.")
 @limits
 @micro_batches_option
@@ -192,14 +200,15 @@ def _executor(dask: str | None) -> Iterator[Executor | None]:
 
 def _answer(report: Report, model: str, options: dict[str, Any], *, as_json: bool) -> None:
     """The best choice, told and written."""
-    parts = options.get("micro_batches", 1)
-    found = report.best(
-        target=options["target"],
-        memory_bytes=options["memory"],
-        step_ms=options["step_ms"],
-        energy_joules=options["energy"],
-        micro_batches=parts,
-    )
+    parts, rounds = options.get("micro_batches", 1), options.get("check", 0)
+    limits = {
+        "target": options["target"],
+        "memory_bytes": options["memory"],
+        "step_ms": options["step_ms"],
+        "energy_joules": options["energy"],
+        "micro_batches": parts,
+    }
+    found = report.finalists(**limits, rounds=rounds)[0] if rounds else report.best(**limits)
     out = options["out"] or Path("scheme.json")
     target = "" if options["target"] == "host" else f" --target {options['target']}"
     parted = "" if parts == 1 else f" --micro-batches {parts}"
@@ -229,6 +238,16 @@ def _plain(report: Report, found: Found) -> dict[str, Any]:
         "step_ms": found.step_ms,
         "energy_joules": found.energy_joules,
         "seconds": found.seconds,
+        "checked": [
+            {
+                "scheme": dict(report.scheme(each.choice)),
+                "predicted": each.predicted,
+                "measured": each.measured,
+                "low": each.low,
+                "high": each.high,
+            }
+            for each in report.checked
+        ],
     }
 
 
@@ -237,6 +256,7 @@ def _told(report: Report, found: Found) -> str:
     points, bound, size = found.gain * 100, found.bound * 100, found.memory_bytes / 1e6
     lines = [
         f"Best within the limits: {points:+.1f} points predicted, of {bound:+.1f} possible",
+        *(_measured(each) for each in report.checked if each.choice == found.choice),
         f"  {size:.1f} MB of working memory",
         f"  the head, and the biases of the last {found.choice.biases} of {len(layers)} layers",
         *(
@@ -245,3 +265,9 @@ def _told(report: Report, found: Found) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def _measured(checked: Checked) -> str:
+    figures = checked.measured, checked.low, checked.high, checked.predicted
+    mean, low, high, before = (100 * figure for figure in figures)
+    return f"  {mean:+.1f} [{low:+.1f}, {high:+.1f}] measured, {before:+.1f} predicted"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.fronts import updated_from
 from pockengine.contribution.layers import Layer
+from pockengine.contribution.measured import Sensitivity
 from pockengine.contribution.trial import Candidate
 
 
@@ -38,6 +40,26 @@ def weight_choices(
                 seen.add(count)
                 found.append(choice)
     return found
+
+
+def plain_choices(sensitivity: Sensitivity, fits: Callable[[Choice], bool]) -> list[Choice]:
+    """The most biases, and the most whole layers, from the output on, that fit.
+
+    Args:
+        sensitivity: of weights in parts; whole is the largest of them.
+        fits: whether a choice does; each needs more than those of fewer layers.
+    """
+    count = len(sensitivity.layers)
+    largest = dict(sorted(sensitivity.weights))  # the last of a layer stays
+    tails = [Choice(k) for k in range(count + 1)]
+    wholes = [
+        Choice(k, {index: ratio for index, ratio in largest.items() if index >= count - k})
+        for k in range(count + 1)
+    ]
+    return [
+        series[max(bisect_left(series, True, key=lambda choice: not fits(choice)) - 1, 0)]
+        for series in (tails, wholes)
+    ]
 
 
 def candidate_of(

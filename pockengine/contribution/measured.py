@@ -32,7 +32,8 @@ class Gain:
         seeds: how many.
         estimate: what the gradients of the untrained model say, in units of its own; None where
             it was not asked.
-        expected: what to count on: the mean, less what is likely noise in it; None for the mean.
+        expected: what to count on: the mean, drawn to what was expected ahead of it as far as it is
+            likely noise; None for the mean.
     """
 
     choice: Choice

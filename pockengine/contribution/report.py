@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from torch import nn
 
+from pockengine.checks import is_whole
 from pockengine.compile import prepare_captured, with_part
+from pockengine.contribution.candidates import plain_choices
 from pockengine.contribution.choice import RATIOS, Choice
 from pockengine.contribution.cost_table import ChoiceCosts
 from pockengine.contribution.costs import CostTable
 from pockengine.contribution.html.page import page
+from pockengine.contribution.layer_costs import layer_costs
 from pockengine.contribution.measured import Sensitivity
-from pockengine.contribution.search import Axis, Found, Limits, best, front
-from pockengine.contribution.shown import Checked, FrontPoint, LayerCost
+from pockengine.contribution.search import Axis, Found, Limits, best, front, priced
+from pockengine.contribution.shown import Checked, FrontPoint
 from pockengine.contribution.surrogate import refined
 from pockengine.contribution.table import table, to_csv
 from pockengine.disk import replace_file
@@ -27,7 +30,6 @@ from pockengine.frontend.capture import Batch, Captured
 from pockengine.frontend.losses import Loss
 from pockengine.modes import Modes
 from pockengine.optimizer import Optimizer
-from pockengine.plan.amounts import energy_joules_of, step_ms_of
 from pockengine.plan.fit import working_bytes
 from pockengine.scheme import Scheme
 from pockengine.targets import Target, get_target
@@ -108,14 +110,75 @@ class Report:
                 read from a file that has no costs for such a target.
         """
         machine = get_target(target)
-        room = machine.working_bytes if memory_bytes is None else memory_bytes
-        limits = Limits(memory_bytes=room, step_ms=step_ms, energy_joules=energy_joules)
+        limits = _limits(machine, memory_bytes, step_ms, energy_joules)
         modes = Modes(micro_batches=micro_batches)
         if micro_batches > 1:
             self._at_hand("best(micro_batches=...)")
         check = None if self._profiled is None else self._planner(machine, modes)
         costs = self.costs(target)
         return best(self.sensitivity, costs, limits, target=machine, check=check)
+
+    def finalists(
+        self,
+        *,
+        target: str = "host",
+        memory_bytes: int | None = None,
+        step_ms: float | None = None,
+        energy_joules: float | None = None,
+        micro_batches: int = 1,
+        rounds: int = 2,
+    ) -> tuple[Found, ...]:
+        """Choices within limits, each fine-tuned as a whole; the one to take comes first.
+
+        The first round measures what ``best`` finds and, where more rounds follow, the most biases
+        and the most whole layers within the limits. Each further one searches again with gains
+        that agree with all that was measured (``refined``), until that finds nothing new. They are
+        ordered by these gains, and told with them; what was measured is in ``checked``.
+
+        Args:
+            target: as ``best``, and so are the limits.
+            memory_bytes: likewise.
+            step_ms: likewise.
+            energy_joules: likewise.
+            micro_batches: likewise; accuracies are those of whole batches, which are the same.
+            rounds: at least 1.
+
+        Raises:
+            InputError: as ``best`` and ``check``.
+        """
+        machine, modes = get_target(target), Modes(micro_batches=micro_batches)
+        self._at_hand("finalists")
+        if not is_whole(rounds) or rounds < 1:
+            raise InputError(
+                where="report.finalists(rounds=...)",
+                found=repr(rounds),
+                needed="a whole number of at least 1",
+                remedy="Give rounds=2, for example; best measures nothing",
+            )
+        limits = _limits(machine, memory_bytes, step_ms, energy_joules)
+        costs, planned = self.costs(target), self._planner(machine, modes)
+
+        def told(choice: Choice) -> Found:
+            gains = self.refined().sensitivity
+            return priced(gains, costs, choice, target=machine, check=planned)
+
+        choices: list[Choice] = []
+        bound = 0.0
+        for _ in range(rounds):
+            gains = self.refined().sensitivity
+            found = best(gains, costs, limits, target=machine, check=planned)
+            bound = found.bound
+            if found.choice in choices:
+                break
+            new = [found.choice]
+            if rounds > 1 and not choices:
+                new += plain_choices(self.sensitivity, lambda choice: limits.allow(told(choice)))
+            known = {each.choice for each in self.checked}
+            self.check(dict.fromkeys(choice for choice in new if choice not in known))
+            choices += new
+        tried = [told(choice) for choice in dict.fromkeys(choices)]
+        tried = [replace(found, bound=max(bound, found.gain)) for found in tried]
+        return tuple(sorted(tried, key=lambda found: -found.gain))
 
     def front(
         self, *, target: str = "host", axis: Axis = "memory", most: int = 32
@@ -145,7 +208,8 @@ class Report:
             InputError: the report was read from a file.
         """
         chosen = [x.choice if isinstance(x, Found) else x for x in choices]
-        found = tuple(self._at_hand("check").measure(chosen))
+        measure = self._at_hand("check").measure
+        found = tuple(measure(chosen)) if chosen else ()
         self.checked = (*self.checked, *found)
         return found
 
@@ -203,7 +267,7 @@ class Report:
         """
         return page(
             self.sensitivity,
-            costs=self._layer_costs(target),
+            costs=layer_costs(self.sensitivity, self.costs(target), get_target(target)),
             front=[_point(found) for found in self.front(target=target)],
             chosen=None if chosen is None else _point(chosen),
             checked=self.checked,
@@ -277,37 +341,13 @@ class Report:
 
         return planned
 
-    def _layer_costs(self, target: str) -> list[LayerCost]:
-        """What weights add to the biases behind them, and those to the head alone."""
-        costs, machine = self.costs(target), get_target(target)
-        count = len(self.sensitivity.layers)
-        behind = {index: Choice(count - index) for index in range(count)}
-        pairs = [(index, 0.0, choice, Choice(0)) for index, choice in behind.items()]
-        pairs += [
-            (index, ratio, replace(behind[index], weights={index: ratio}), behind[index])
-            for index, ratio in self.sensitivity.weights
-        ]
-        return [
-            LayerCost(
-                layer=index,
-                ratio=ratio,
-                memory_bytes=costs.memory_bytes(choice) - costs.memory_bytes(base),
-                step_ms=_more(costs, choice, base, machine, step_ms_of),
-                joules=_more(costs, choice, base, machine, energy_joules_of),
-            )
-            for index, ratio, choice, base in pairs
-        ]
 
-
-def _more(
-    costs: CostTable, choice: Choice, base: Choice, target: Target, rates_of: Callable[..., Any]
-) -> float | None:
-    """What a choice takes more than another; None where the target does not tell."""
-    try:
-        rates = rates_of(target)
-    except InputError:
-        return None
-    return costs.amount(choice, rates) - costs.amount(base, rates)
+def _limits(
+    machine: Target, memory_bytes: int | None, step_ms: float | None, energy_joules: float | None
+) -> Limits:
+    """With all the memory that the target has where none is given."""
+    room = machine.working_bytes if memory_bytes is None else memory_bytes
+    return Limits(memory_bytes=room, step_ms=step_ms, energy_joules=energy_joules)
 
 
 def _point(found: Found) -> FrontPoint:

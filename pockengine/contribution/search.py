@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import inf
 from typing import Literal
 
 from pockengine.contribution.choice import Choice
@@ -44,6 +45,15 @@ class Limits:
         """Those on time and energy that are given, by axis."""
         found = {"time": self.step_ms, "energy": self.energy_joules}
         return {name: limit for name, limit in found.items() if limit is not None}
+
+    def allow(self, found: Found) -> bool:
+        """Whether a choice keeps them."""
+        taken = {"time": found.step_ms, "energy": found.energy_joules}
+        return (self.memory_bytes is None or found.memory_bytes <= self.memory_bytes) and all(
+            amount is None or amount <= limit
+            for axis, limit in self.amounts.items()
+            for amount in (taken[axis],)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +141,26 @@ def front(
     return _Search(sensitivity, costs, target, seconds).front(axis, limits or Limits(), most)
 
 
+def priced(
+    sensitivity: Sensitivity,
+    costs: CostTable,
+    choice: Choice,
+    *,
+    target: Target | None = None,
+    check: Check | None = None,
+) -> Found:
+    """What a choice that was not searched for gains and costs; its bound is its gain.
+
+    Args:
+        sensitivity: what each part gains.
+        costs: what each part costs.
+        choice: what is updated.
+        target: the machine whose time and energy are told.
+        check: the memory that a choice really needs.
+    """
+    return _Search(sensitivity, costs, target, _SECONDS).priced(choice, check)
+
+
 class _Search:
     """One table searched several times."""
 
@@ -194,8 +224,8 @@ class _Search:
         The table's limit is moved by as much as the table was wrong of the last choice; once one
         limit led to a choice that fits and one to none, what lies between is halved.
         """
-        low, high = float(self._costs.memory_bytes(self._lightest(limits))), float("inf")
-        limit, found, bound = float(most), None, -float("inf")
+        low, high = float(self._costs.memory_bytes(self._lightest(limits))), inf
+        limit, found, bound = float(most), None, -inf
         for _ in range(_ROUNDS):
             solution = self._program.best(max(limit, low), limits.amounts, self._seconds)
             if solution is None:
@@ -208,7 +238,7 @@ class _Search:
                 if found is not None and tried.gain <= found.gain + _tolerance(tried.gain):
                     break
                 found, low = tried, max(limit, low)
-                limit = limit + room if high == float("inf") else (low + high) / 2
+                limit = limit + room if high == inf else (low + high) / 2
             else:
                 high = min(limit, float(told))
                 limit = (low + high) / 2 if found or told + room <= low else told + room
@@ -289,6 +319,9 @@ class _Search:
         if axis == "memory":
             return self._costs.memory_bytes(choice)
         return self._costs.amount(choice, self._rates[axis])
+
+    def priced(self, choice: Choice, check: Check | None) -> Found:
+        return self._told(Solution(choice=choice, bound=-inf), time.monotonic(), check)
 
     def _told(self, solution: Solution, began: float, check: Check | None) -> Found:
         choice = solution.choice

@@ -136,7 +136,7 @@ def _legend(sensitivity: Sensitivity) -> str:
     if any(each.stopped_early(most) for each in gains):
         lines.append(f"{_EARLY} stopped early, as it was falling behind.")
     if any(each.expected is not None for each in gains):
-        lines.append("The search counts on less of them, as far as they are likely noise (CSV).")
+        lines.append("The search draws them to the estimates as far as they are noise (CSV).")
     told = of_many(sensitivity)
     lines += [] if told is None else [told]
     if any(each.steps == 0 for each in gains):

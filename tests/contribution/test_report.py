@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import pockengine as pe
+from pockengine.contribution.candidates import plain_choices
 from pockengine.contribution.choice import Choice
 from pockengine.contribution.report import Report
 from pockengine.contribution.saturation import ADDITIVE
@@ -87,6 +88,8 @@ def test_a_saved_report_is_searched_without_the_model(report: Report, tmp_path: 
     assert read.table() == report.table()
     with pytest.raises(InputError, match="the model that was profiled"):
         read.check([Choice(1)])
+    with pytest.raises(InputError, match=r"report.finalists: .*the model that was profiled"):
+        read.finalists()
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": "pockengine.report"}', "[" * 9999])
@@ -111,6 +114,54 @@ def test_choices_are_checked_for_real(report: Report) -> None:
     assert "a &lt;title&gt;" in page
     assert "pockengine compile x" in page
     assert "Predicted against measured" in page
+
+
+def test_finalists_are_measured_and_the_best_comes_first(report: Report) -> None:
+    """The search's choice beside plain ones, all within the limits; none is run twice."""
+    fresh = Report(report.sensitivity, report._profiled)
+    limit = report.best().memory_bytes - 1
+    found = fresh.finalists(memory_bytes=limit, rounds=3)
+    choices = [each.choice for each in found]
+    assert report.best(memory_bytes=limit).choice in choices
+    plain = [choice for choice in choices if not choice.weights]
+    assert plain
+    assert all(each.memory_bytes <= limit for each in found)
+    gains = fresh.refined().sensitivity
+    assert [each.gain for each in found] == [gains.predicted(choice) for choice in choices]
+    assert [each.gain for each in found] == sorted((x.gain for x in found), reverse=True)
+    assert all(each.bound >= each.gain for each in found)
+    assert sorted(map(str, choices)) == sorted(str(each.choice) for each in fresh.checked)
+    again = fresh.finalists(memory_bytes=limit, rounds=1)
+    assert len(fresh.checked) == len(found)
+    assert [each.choice for each in again] == [choices[0]]
+
+
+def test_one_round_measures_what_best_finds(report: Report) -> None:
+    """No other choice is trained."""
+    fresh = Report(report.sensitivity, report._profiled)
+    (found,) = fresh.finalists(rounds=1)
+    (checked,) = fresh.checked
+    assert found.choice == checked.choice == report.best().choice
+
+
+def test_no_round_is_no_search(report: Report) -> None:
+    """Nothing is trained before that is said."""
+    with pytest.raises(InputError, match=r"rounds=\.\.\.\): 0; a whole number of at least 1"):
+        report.finalists(rounds=0)
+
+
+def test_plain_choices_are_the_largest_that_fit(report: Report) -> None:
+    """Layers count from the output, each with the largest part of its weight."""
+    found = report.sensitivity
+    count = len(found.layers)
+    tails, wholes = plain_choices(found, lambda choice: choice.biases <= count - 1)
+    assert tails == Choice(count - 1)
+    assert wholes.biases == count - 1
+    assert wholes.weights == {
+        index: max(ratio for layer, ratio in found.weights if layer == index)
+        for index in range(1, count)
+    }
+    assert plain_choices(found, lambda choice: not choice.biases) == [Choice(0), Choice(0)]
 
 
 def test_refined_gains_explain_what_was_measured(report: Report) -> None:
