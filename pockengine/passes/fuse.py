@@ -168,7 +168,7 @@ class _Builder:
         if in_place(operand, reader):
             return type_of(base).order == type_of(reader).order
         groups = [self.group.get(base_of(other)) for other in reader.all_input_nodes]
-        return any(g is not None and type_of(base).shape in g.row_shapes for g in groups)
+        return any(g is not None and g.reads_own_row(operand, reader) for g in groups)
 
     def _left_behind(self, node: Node) -> Node | None:
         """A waiting node that the node needs, but cannot take along."""
@@ -477,7 +477,7 @@ class _Builder:
         inner = [o for o in node.all_input_nodes if self.group.get(base_of(o)) is group]
         if op_name(node) in _CAN_WAIT:
             return not inner  # reads other rows than it writes
-        return all(type_of(operand).shape in group.row_shapes for operand in inner)
+        return all(group.reads_own_row(operand, node) for operand in inner)
 
     def _follows(self, group: Group, node: Node, shape: tuple[int, ...]) -> bool:
         """Whether a node's elements are the domain's, and each operand inside is read in place."""
@@ -490,7 +490,7 @@ class _Builder:
         inner = [o for o in node.all_input_nodes if self.group.get(base_of(o)) is group]
         if op_name(node) in _CAN_WAIT:
             return not inner  # reads elsewhere than it writes
-        return all(in_place(o, node) or type_of(o).shape in group.row_shapes for o in inner)
+        return all(in_place(o, node) or group.reads_own_row(o, node) for o in inner)
 
     def _is_small(self, nodes: list[Node]) -> bool:
         """Whether a kernel of these nodes stays within its bounds of nodes and of operands."""

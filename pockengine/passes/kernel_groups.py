@@ -47,6 +47,19 @@ class Group:
         rows = self.shape[: len(self.shape) - self.row_axes]
         return (rows, rows + (1,) * self.row_axes) if self.form == "rows" else ()
 
+    def reads_own_row(self, operand: Node, reader: Node) -> bool:
+        """Whether a value with one element a row is read at the reader's own row.
+
+        Where a row has as many elements as there are rows, the same shape may stand along it.
+        """
+        shape, base = type_of(operand).shape, base_of(operand)
+        if type_of(base).shape not in self.row_shapes or not _keeps_number(operand):
+            return False
+        along = type_of(reader).shape
+        if along != self.shape and along in self.row_shapes:
+            return shape == along
+        return prod(shape) == 1 or shape == self.row_shapes[-1]
+
 
 def readers_of(graph: Graph) -> dict[Node, list[Node]]:
     """The computing nodes that read each stored value, through views."""
@@ -200,6 +213,16 @@ def keeps_place(operand: Node) -> bool:
         if not is_op(node, "reshape") or not same_walk(type_of(source).shape, type_of(node).shape):
             return False
         node = source
+    return True
+
+
+def _keeps_number(operand: Node) -> bool:
+    """Whether a value is seen through reshapes alone, as its elements are numbered."""
+    node = operand
+    while kind_of(node) is Kind.VIEW:
+        if not is_op(node, "reshape"):
+            return False
+        node = source_of(node)
     return True
 
 

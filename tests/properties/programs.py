@@ -72,6 +72,8 @@ STEPS: dict[str, Made] = {
     "attention": _plain(lambda x: F.scaled_dot_product_attention(x, x, x)),
     "where": _plain(lambda x: torch.where(x > 0.1, x, 0.5 * x)),
     "add": lambda shape: _Binary(shape, torch.add),
+    "one_more": lambda shape: _Binary(shape, lambda x, y: x * (1 + y)),
+    "across": _plain(lambda x: x.tanh() + x.logsumexp(-1).unsqueeze(1)),
     "mul": lambda shape: _Binary(shape, torch.mul),
     "maximum": lambda shape: _Binary(shape, torch.maximum),
     "atan2": lambda shape: _Binary(shape, lambda x, y: torch.atan2(x, y.abs() + 0.5)),
@@ -117,6 +119,8 @@ class Program(nn.Module):
 @st.composite
 def programs(draw: Callable[[st.SearchStrategy[Any]], Any], most: int = 8) -> Program:
     """A program of up to so many steps."""
-    shape = (2, draw(st.integers(1, 4)), draw(st.sampled_from((1, 3, 6, 8))))
+    last = draw(st.sampled_from((1, 3, 6, 8)))
+    alike = draw(st.booleans())  # so that axes cannot be told by their extents
+    shape = (last,) * 3 if alike else (2, draw(st.integers(1, 4)), last)
     step = st.tuples(st.sampled_from(sorted(STEPS)), st.booleans())
     return Program(draw(st.lists(step, min_size=1, max_size=most)), shape)
