@@ -38,13 +38,19 @@ def head_names(model: nn.Module) -> list[str]:
 
 
 def channel_axes(model: nn.Module) -> dict[int, tuple[int, int]]:
-    """(axis of the input channels, indices of it per channel) of weights that have them, by id."""
+    """(axis of the input channels, indices of it per channel) of weights that have them, by id.
+
+    A weight that is computed of others, by a parametrization, is none, and is not computed here.
+    """
     found: dict[int, tuple[int, int]] = {}
     for module in model.modules():
+        weight = module._parameters.get("weight")  # noqa: SLF001 - the attribute may be computed
+        if weight is None:
+            continue
         if isinstance(module, nn.Linear):
-            found[id(module.weight)] = (1, 1)
+            found[id(weight)] = (1, 1)
         elif isinstance(module, _ConvNd):
-            found[id(module.weight)] = _convolution_axis(module)
+            found[id(weight)] = _convolution_axis(module)
     return found
 
 

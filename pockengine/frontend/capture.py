@@ -111,6 +111,27 @@ class _WithLoss(nn.Module):
         self.targets = targets
         self.output_structure: Structure | None = None
 
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """Each module once, even if it is registered under several names.
+
+        A tracer puts stand-ins in the place of all named parameters and back. With a second name
+        of a module it would put back the stand-in that it found there.
+        """
+        del remove_duplicate
+        yield from super().named_modules(memo, prefix)
+
+    def owned(self) -> dict[str, Tensor]:
+        """Parameters, then buffers, by all of their names."""
+        children = list(self.named_children())
+        return {
+            name: tensor
+            for members in (nn.Module.named_parameters, nn.Module.named_buffers)
+            for child, module in children
+            for name, tensor in members(module, child, remove_duplicate=False)
+        }
+
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         split = self.inputs.tensors
         inputs = self.inputs.build(tensors[:split])
@@ -372,10 +393,7 @@ class _Roles:
             list(wrapper.targets.names("target")),
         )
         flat_names = [*self.batch_names[0], *self.batch_names[1]]
-        self._owned = {
-            **dict(wrapper.named_parameters(remove_duplicate=False)),
-            **dict(wrapper.named_buffers(remove_duplicate=False)),
-        }
+        self._owned = wrapper.owned()
         self._first: dict[int, str] = {}
         for raw, tensor in self._owned.items():
             self._first.setdefault(id(tensor), _canonical(raw))
