@@ -53,12 +53,13 @@ class Group:
         Where a row has as many elements as there are rows, the same shape may stand along it.
         """
         shape, base = type_of(operand).shape, base_of(operand)
-        if type_of(base).shape not in self.row_shapes or not _keeps_number(operand):
+        if type_of(base).shape not in self.row_shapes:
             return False
+        if type_of(base).size == 1:
+            return True  # of the only row
         along = type_of(reader).shape
-        if along != self.shape and along in self.row_shapes:
-            return shape == along
-        return prod(shape) == 1 or shape == self.row_shapes[-1]
+        own = along if along in self.row_shapes and along != self.shape else self.row_shapes[-1]
+        return shape == own and _keeps_number(operand)
 
 
 def readers_of(graph: Graph) -> dict[Node, list[Node]]:
