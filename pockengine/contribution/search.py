@@ -48,12 +48,10 @@ class Limits:
 
     def allow(self, found: Found) -> bool:
         """Whether a choice keeps them."""
-        taken = {"time": found.step_ms, "energy": found.energy_joules}
-        return (self.memory_bytes is None or found.memory_bytes <= self.memory_bytes) and all(
-            amount is None or amount <= limit
-            for axis, limit in self.amounts.items()
-            for amount in (taken[axis],)
-        )
+        costs = (found.memory_bytes, found.step_ms, found.energy_joules)
+        limits = (self.memory_bytes, self.step_ms, self.energy_joules)
+        pairs = zip(costs, limits, strict=True)
+        return all(cost is None or limit is None or cost <= limit for cost, limit in pairs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

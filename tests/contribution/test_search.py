@@ -18,7 +18,7 @@ from pockengine.contribution.choice import RATIOS, Choice
 from pockengine.contribution.costs import Bias, CostTable, Part, Piece, Place, Shared
 from pockengine.contribution.measured import Sensitivity
 from pockengine.contribution.saturation import ADDITIVE, saturation
-from pockengine.contribution.search import Axis, Limits, best, front
+from pockengine.contribution.search import Axis, Limits, best, front, priced
 from pockengine.errors import InputError
 from pockengine.plan.amounts import COUNT, energy_joules_of, step_ms_of
 from pockengine.targets import Target, get_target
@@ -334,3 +334,19 @@ def test_ratios_of_the_paper() -> None:
     table = analytic_costs(read_layers(MCUNET))
     assert {part.ratio for part in table.parts} == set(RATIOS)
     assert len(table.parts) == table.layers * len(RATIOS)
+
+
+def test_a_choice_is_priced_as_the_search_tells_it() -> None:
+    """Its gain and costs are those of the same choice when it is found, and keep its limits."""
+    gains, costs = instance(4, SMALL, 3, 1.0)
+    found = best(gains, costs, Limits(), target=PI)
+    told = priced(gains, costs, found.choice, target=PI)
+    assert replace(told, bound=found.bound, seconds=found.seconds) == found
+    assert told.bound == told.gain
+    checked = priced(gains, costs, found.choice, target=PI, check=lambda _: 7)
+    assert checked.memory_bytes == 7
+    assert Limits().allow(told)
+    assert Limits(memory_bytes=7, step_ms=told.step_ms).allow(checked)
+    assert not Limits(memory_bytes=6).allow(checked)
+    assert told.step_ms
+    assert not Limits(step_ms=told.step_ms / 2).allow(told)
