@@ -4,10 +4,12 @@ Four arms are fine-tuned by the compiled trainer: all parameters; the chosen sch
 their time and a quarter of the transient memory of full training in PyTorch, in two micro-batches;
 and of the same working memory the most biases, and the most whole layers, counted from the output,
 in as many. Each arm is tuned alike: every learning rate of the pair with seeds 0 and 1, then the
-best one with seeds 2 to 4; for texts it rises over the first tenth of the steps. The chosen scheme
-is the best of ``report.finalists`` when these are tuned so: what the search finds, what it finds
-again once it has learned what that gains as a whole, and the most biases and whole layers within
-the same limits.
+best one with seeds 2 to 4; for texts it rises over the first tenth of the steps.
+
+The chosen scheme is the best of ``report.finalists`` when these are tuned so: what the search
+finds, what it finds again once it has learned what that gains as a whole, and the most biases and
+whole layers within the same limits.
+
 Besides, random schemes spread over the memory range are trained, for what the profile predicts of
 them. Schemes and learning rates are chosen by the part that the profile measured on; what is told
 was measured on a third one.

@@ -159,13 +159,12 @@ class Report:
         costs, planned = self.costs(target), self._planner(machine, modes)
 
         def told(choice: Choice) -> Found:
-            gains = self.refined().sensitivity
             return priced(gains, costs, choice, target=machine, check=planned)
 
+        gains = self.refined().sensitivity
         choices: list[Choice] = []
         bound = 0.0
         for _ in range(rounds):
-            gains = self.refined().sensitivity
             found = best(gains, costs, limits, target=machine, check=planned)
             bound = found.bound
             if found.choice in choices:
@@ -175,6 +174,7 @@ class Report:
                 new += plain_choices(self.sensitivity, lambda choice: limits.allow(told(choice)))
             known = {each.choice for each in self.checked}
             self.check(dict.fromkeys(choice for choice in new if choice not in known))
+            gains = self.refined().sensitivity
             choices += new
         tried = [told(choice) for choice in dict.fromkeys(choices)]
         tried = [replace(found, bound=max(bound, found.gain)) for found in tried]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from math import inf
 from typing import Literal
@@ -184,11 +185,15 @@ class _Search:
                 self._rates["time"] = step_ms_of(target)
             if target.joules_per_flop is not None:
                 self._rates["energy"] = energy_joules_of(target)
+
+    @cached_property
+    def _program(self) -> Program:
+        """What is solved; a choice that is only priced needs none."""
+        sensitivity, known = self._sensitivity, self._costs.part_of
         amounts = {part: sensitivity.part_amount(*part) for part in sensitivity.weights}
         adding = {part: amount for part, amount in amounts.items() if amount > 0}
-        known = costs.part_of
-        self._program = Program(
-            table=costs,
+        return Program(
+            table=self._costs,
             bias_amounts=[sensitivity.bias_amount(k) for k in range(len(sensitivity.biases) + 1)],
             part_amounts={known[part]: x for part, x in adding.items() if part in known},
             rates=self._rates,
@@ -198,13 +203,12 @@ class _Search:
     def best(self, limits: Limits, check: Check | None) -> Found:
         began = time.monotonic()
         self._check_rates(limits)
+        if check is not None and limits.memory_bytes is not None:
+            return self._checked(limits, limits.memory_bytes, check, began)
         solution = self._program.best(limits.memory_bytes, limits.amounts, self._seconds)
-        if solution is None and check is None:
+        if solution is None:
             raise self._infeasible(limits, check)
-        if check is None or limits.memory_bytes is None:
-            assert solution is not None
-            return self._told(solution, began, check)
-        return self._checked(limits, limits.memory_bytes, check, began)
+        return self._told(solution, began, check)
 
     def leanest(self, found: Found, limits: Limits, check: Check | None) -> Found:
         """The choice of as much gain with the least memory: what gains nothing is left out."""

@@ -97,3 +97,12 @@ def base_of(node: object) -> Node:
         assert isinstance(source, Node)
         node = source
     return node
+
+
+def is_only_reshaped(node: Node) -> bool:
+    """Whether a value is seen as it is, or through reshapes: elements keep their numbers."""
+    while kind_of(node) is Kind.VIEW:
+        if op_name(node) != "reshape":
+            return False
+        node = node.all_input_nodes[0]
+    return True

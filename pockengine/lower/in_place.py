@@ -14,7 +14,7 @@ from torch.fx import Node
 from pockengine.ir.graph import kind_of, op_name, type_of
 from pockengine.ir.ops import Kind
 from pockengine.ir.types import DType, TensorType
-from pockengine.ir.verify import base_of
+from pockengine.ir.verify import base_of, is_only_reshaped
 from pockengine.lower.kernel import Kernel, is_depthwise, is_row_reduction
 from pockengine.lower.loops import passes_of
 
@@ -80,7 +80,7 @@ class _Walk:
         views = [o for o in user.all_input_nodes if base_of(o) is read]
         return (
             kind_of(user) in _ELEMENTWISE
-            and all(_renumbers_nothing(o, read) for o in views)
+            and all(map(is_only_reshaped, views))
             and (kind_of(user) is Kind.REDUCE or type_of(user).size == self.domain)
         )
 
@@ -137,15 +137,6 @@ def _keeps_numbers(node: Node, inside: set[Node], domain: int, anchors: Sequence
         return True
     computed = base_of(node) in inside and type_of(base_of(node)).size == domain
     return kind_of(node) is Kind.VIEW and (op_name(node) == "reshape" or not computed)
-
-
-def _renumbers_nothing(shown: Node, read: Node) -> bool:
-    """Whether a value is reached directly or through reshapes only."""
-    while shown is not read:
-        if op_name(shown) != "reshape":
-            return False
-        shown = shown.all_input_nodes[0]
-    return True
 
 
 def _same_addresses(read: TensorType, write: TensorType) -> bool:

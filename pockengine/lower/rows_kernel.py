@@ -73,7 +73,7 @@ class _Rows:
         }
 
     def _is_row_value(self, node: Node) -> bool:
-        """Whether a node has one element a row."""
+        """Whether a node has one element a row: fusion takes no other of this shape along."""
         return type_of(node).shape in (self.lead, self.lead + (1,) * self.rows.row_axes)
 
     def _per_row(self, node: Node) -> bool:

@@ -12,7 +12,7 @@ from pockengine.ir.access import access, storage_order
 from pockengine.ir.graph import calls, is_op, kind_of, op_name, type_of
 from pockengine.ir.ops import ALONE, Kind
 from pockengine.ir.types import DType
-from pockengine.ir.verify import base_of
+from pockengine.ir.verify import base_of, is_only_reshaped
 
 _VECTOR = 16  # a reshape may split the innermost axis only into rows of whole vectors
 
@@ -59,7 +59,7 @@ class Group:
             return True  # of the only row
         along = type_of(reader).shape
         own = along if along in self.row_shapes and along != self.shape else self.row_shapes[-1]
-        return shape == own and _keeps_number(operand)
+        return shape == own and is_only_reshaped(operand)
 
 
 def readers_of(graph: Graph) -> dict[Node, list[Node]]:
@@ -214,16 +214,6 @@ def keeps_place(operand: Node) -> bool:
         if not is_op(node, "reshape") or not same_walk(type_of(source).shape, type_of(node).shape):
             return False
         node = source
-    return True
-
-
-def _keeps_number(operand: Node) -> bool:
-    """Whether a value is seen through reshapes alone, as its elements are numbered."""
-    node = operand
-    while kind_of(node) is Kind.VIEW:
-        if not is_op(node, "reshape"):
-            return False
-        node = source_of(node)
     return True
 
 

@@ -69,6 +69,12 @@ def test_no_choice_within_limits(report: Report) -> None:
         report.best(memory_bytes=100)
 
 
+def test_no_choice_within_a_time(report: Report) -> None:
+    """Without a limit on memory too, while the model is at hand."""
+    with pytest.raises(InputError, match=r"no choice within 1e-09 ms a step; at least .* ms"):
+        report.best(step_ms=1e-9)
+
+
 def test_time_needs_a_target_with_rates(report: Report) -> None:
     """A limit on energy needs to know what an operation takes."""
     with pytest.raises(InputError, match="host"):
