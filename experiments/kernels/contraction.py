@@ -42,7 +42,7 @@ from pockengine.lower.nest import (
     zeros,
 )
 from pockengine.lower.summed import Contraction, Left, Right
-from pockengine.lower.tiles import tile_parameters
+from pockengine.lower.tile_parameters import tile_parameters
 
 TARGET = host_target()
 TILES = tile_parameters(TARGET)

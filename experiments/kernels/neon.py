@@ -29,8 +29,9 @@ from pockengine.ir.text import parse
 from pockengine.lower.build import kernel_function
 from pockengine.lower.codegen import compile_blob
 from pockengine.lower.kernel import form_of
-from pockengine.lower.products import geometry, products, summed_of
-from pockengine.lower.tiles import tile_parameters
+from pockengine.lower.operands import geometry
+from pockengine.lower.products import products, summed_of
+from pockengine.lower.tile_parameters import tile_parameters
 from pockengine.targets import Target, get_target
 
 HERE = Path(__file__).parent
@@ -149,7 +150,7 @@ def measure(text: str, calls: int, target: Target) -> Measured:
     )
     kinds = Counter(each.kind for each in hot)
     largest = max(nests, key=lambda terms: terms[0].rows * _steps(terms[0]))
-    cut = geometry(graph, largest, tile_parameters(target.llvm))
+    cut = geometry(largest, tile_parameters(target.llvm))
     first = largest[0]
     return Measured(
         what=f"{summed_of(graph).name.rstrip('_0123456789')} "

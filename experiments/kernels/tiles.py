@@ -1,4 +1,4 @@
-"""How good the register tiles are that the machine model chooses (pockengine/lower/tiles.py).
+"""How good the register tiles are that the machine model chooses (lower/register_tiles.py).
 
     python -m experiments.kernels.tiles mini_lm-b8 llama-b1 --json tiles.json
 
@@ -37,7 +37,8 @@ from pockengine.lower.cache import KernelCache
 from pockengine.lower.cache import load as mapped
 from pockengine.lower.features import host_target
 from pockengine.lower.kernel import form_of
-from pockengine.lower.tiles import Choice, ranked_tiles, tile_parameters
+from pockengine.lower.register_tiles import ranked_tiles
+from pockengine.lower.tile_parameters import Choice, tile_parameters
 from pockengine.lower.trailer import read_trailer
 from pockengine.report.cuts import Nest, nests
 

@@ -26,7 +26,7 @@ from pockengine.lower.pool_kernel import pool_body
 from pockengine.lower.reduce_kernel import reduce_body
 from pockengine.lower.rows_kernel import rows_body
 from pockengine.lower.stencil_kernel import stencil_body
-from pockengine.lower.tiles import UNTUNED, Choice, TileParameters, tile_parameters
+from pockengine.lower.tile_parameters import UNTUNED, Choice, TileParameters, tile_parameters
 from pockengine.lower.trailer import TRAILER
 from pockengine.lower.values import LaneError
 from pockengine.lower.work import Work

@@ -16,22 +16,19 @@ from pockengine.lower.contraction import contraction
 from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.map_kernel import pieces
 from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, ranges, serial, zeros
-from pockengine.lower.products import (
-    Product,
+from pockengine.lower.operands import (
     geometry,
     packs_left,
-    present,
-    products,
     reads_in_place,
     rows_adjacent,
     rows_dense,
     runs_along_steps,
     steps_adjacent,
-    summed_of,
     tuned,
 )
+from pockengine.lower.products import Product, present, products, summed_of
 from pockengine.lower.summed import ColumnSums, Contraction, Left, Right
-from pockengine.lower.tiles import Choice, TileParameters
+from pockengine.lower.tile_parameters import Choice, TileParameters
 from pockengine.lower.values import Index, Values
 from pockengine.lower.work import Work
 
@@ -62,7 +59,7 @@ def contract_body(
     parts = []
     for summed in products(graph):
         terms = present(summed)
-        tiles = tuned(graph, terms, parameters, choices)
+        tiles = tuned(terms, parameters, choices)
         product = terms[0]
         tail = _Tail(graph, buffers, product)
         if product.empty:
@@ -71,7 +68,7 @@ def contract_body(
         alone = len(terms) == 1
         work, *also = (_contraction(graph, buffers, t, tail, tiles, alone=alone) for t in terms)
         work = replace(work, also=tuple(also))
-        cut = geometry(graph, terms, tiles)
+        cut = geometry(terms, tiles)
         parts.append((cut.extent, _nest(work, cut)))
     if len(parts) == 1:
         return Work(parts[0][0], 1, parts[0][1])
@@ -189,8 +186,8 @@ def _contraction(
 ) -> Contraction:
     """One product; the left rows of several that are summed are not copied whole."""
     inside = frozenset(calls(graph))
-    along = runs_along_steps(graph, product)
-    direct = reads_in_place(graph, product, tiles)
+    along = runs_along_steps(product)
+    direct = reads_in_place(product, tiles)
 
     def right(batch: Expr, steps: Sequence[Expr], column: Expr, lanes: int) -> Expr:
         place = product.right_place(split_inline, batch, steps, column)

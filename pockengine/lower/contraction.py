@@ -37,8 +37,9 @@ from pockengine.lower.nest import (
 from pockengine.lower.operand_copies import LEFT_PADDING
 from pockengine.lower.pack import Steps
 from pockengine.lower.prefetches import Prefetches
+from pockengine.lower.register_tiles import LINE
 from pockengine.lower.summed import Contraction
-from pockengine.lower.tiles import LINE, Geometry
+from pockengine.lower.tiles import Geometry
 from pockengine.lower.unit_loops import Panel, steps_at_once
 
 

@@ -12,8 +12,9 @@ from tvm import tirx
 
 from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, load, store, when
 from pockengine.lower.pack import Steps, copy_columns, pack_along_columns, pack_along_reduction
+from pockengine.lower.register_tiles import LINE, vector_pieces
 from pockengine.lower.summed import Contraction
-from pockengine.lower.tiles import LINE, Geometry, vector_pieces
+from pockengine.lower.tiles import Geometry
 from pockengine.lower.unit_loops import Panel, UnitLoops
 
 LEFT_PADDING = 2  # steps, so that the packed tiles of rows do not all meet the same cache sets

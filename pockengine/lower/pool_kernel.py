@@ -16,7 +16,7 @@ from pockengine.lower.elementwise import COMPUTE
 from pockengine.lower.kernel import find, stored_outputs
 from pockengine.lower.nest import Buffer, Expr, Stmt, block
 from pockengine.lower.sliding import Pool
-from pockengine.lower.tiles import TileParameters
+from pockengine.lower.tile_parameters import TileParameters
 from pockengine.lower.values import Index, Values
 from pockengine.lower.window import Adaptive, Sweep
 from pockengine.lower.work import Work

@@ -11,7 +11,7 @@ from tvm import tirx
 from pockengine.lower.nest import Expr, Stmt, block, const, prefetch, serial, when
 from pockengine.lower.operand_copies import OperandCopies
 from pockengine.lower.pack import Steps
-from pockengine.lower.tiles import LINE
+from pockengine.lower.register_tiles import LINE
 from pockengine.lower.unit_loops import Panel
 
 Ahead: TypeAlias = tuple[int, Callable[[Expr], list[Stmt]]]

@@ -21,7 +21,7 @@ from pockengine.lower.in_place import in_place_pairs
 from pockengine.lower.kernel import Kernel
 from pockengine.lower.link import cache_dir
 from pockengine.lower.progress import Progress
-from pockengine.lower.tiles import Choice
+from pockengine.lower.tile_parameters import Choice
 from pockengine.lower.trailer import TRAILER, read_trailer
 from pockengine.lower.tuning import Tuning, told
 from pockengine.plan.ownership import Work

@@ -16,7 +16,7 @@ from pockengine.lower.loops import Columns, columns_of
 from pockengine.lower.map_kernel import pieces, split_row
 from pockengine.lower.nest import Buffer, Expr, Stmt, allocate, block, bound, const, serial
 from pockengine.lower.reductions import Reduction, accumulate, fold, joined, run_widths
-from pockengine.lower.tiles import vector_pieces
+from pockengine.lower.register_tiles import vector_pieces
 from pockengine.lower.values import Copies, Index, Values
 from pockengine.lower.work import Work
 

@@ -13,7 +13,7 @@ from pockengine.ir.graph import op_name, type_of
 from pockengine.ir.types import DType
 from pockengine.lower import elementwise, math
 from pockengine.lower.nest import Buffer, Expr, Stmt, block, const, held
-from pockengine.lower.tiles import vector_pieces
+from pockengine.lower.register_tiles import vector_pieces
 
 _ROWS = {"sum_rows": "sum", "max_rows": "amax"}
 NEUTRAL = {"sum": 0.0, "prod": 1.0, "amax": float("-inf"), "amin": float("inf")}

@@ -12,7 +12,7 @@ from pockengine.lower import depthwise
 from pockengine.lower.kernel import stored_outputs
 from pockengine.lower.nest import Buffer, Expr, Stmt, const
 from pockengine.lower.stencils import depthwise_shape, stencil_anchor
-from pockengine.lower.tiles import TileParameters
+from pockengine.lower.tile_parameters import TileParameters
 from pockengine.lower.values import Index, Values
 from pockengine.lower.work import Work
 

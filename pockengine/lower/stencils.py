@@ -10,7 +10,7 @@ from pockengine.ir.graph import kind_of, op_name, type_of
 from pockengine.ir.ops import Kind
 from pockengine.lower.depthwise import Depthwise
 from pockengine.lower.kernel import find
-from pockengine.lower.tiles import TileParameters
+from pockengine.lower.tile_parameters import TileParameters
 from pockengine.lower.window import Sweep
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pockengine.lower.nest import Buffer, Expr, Stmt
-from pockengine.lower.tiles import Geometry, TileParameters, contraction_geometry
+from pockengine.lower.tile_parameters import TileParameters
+from pockengine.lower.tiles import Geometry, contraction_geometry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

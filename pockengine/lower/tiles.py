@@ -1,99 +1,22 @@
 """How a contraction is cut into register tiles, column panels and row blocks.
 
 Plain arithmetic without TVM, because the plan needs a kernel's extent when its code is already
-cached. The tile is chosen by a small machine model: two fused multiply-adds and two loads per
-cycle, four cycles of latency; see experiments/kernels/contraction.py for what that reaches.
+cached.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any
 
-_LATENCY = 4.0
-_PORTS = 2.0
-_TILE_CYCLES = 10.0  # to begin and end a register tile, beside one for each of its vectors
-_STEP_CYCLES = 0.5  # of an iteration of the innermost loop,
-_ROW_CYCLES = 0.1  # of each element of the left operand
-_LINE_CYCLES = 0.4  # and of each cache line of the right one, beside the multiply-adds
-_ROW_TAIL = 1.04  # for a second register tile's code
-_COLUMN_TAIL = 1.01  # for a second panel's code
-_ADDRESSES = 8  # of rows at no common stride that have a register each
-_APART = 1.1  # for more of them
-LINE = 16  # elements of a cache line
+from pockengine.lower.register_tiles import Work, choose_tile, unrolled_steps, vector_pieces
+from pockengine.lower.tile_parameters import TileParameters
+
 _UNITS = 8  # of work, at least, where the rows suffice
 _COPIED_COLUMNS = 128  # that make a copy of the rows cheap beside the products
 _LEAST_STEPS = 64  # of a piece of a reduction
 _SUM_BYTES = 12  # of a column: two sums, and a part of one
 _TAP_COLUMNS = 32  # where the rows are read as they lie
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """How a contraction is cut in place of what the machine model says.
-
-    Attributes:
-        row_tile: rows of a register tile.
-        vectors: of a panel's width.
-        packed: whether the right operand is copied into panels even if it could be read in place.
-        blocked: whether both operands are visited piece by piece of the reduction.
-        row_block: rows a unit of work aims for.
-        scratch_bytes: stack for packed panels, within what the processor's parameters say.
-    """
-
-    row_tile: int
-    vectors: int
-    packed: bool
-    blocked: bool
-    row_block: int
-    scratch_bytes: int
-
-
-UNTUNED: Mapping[str, Choice] = MappingProxyType({})
-"""No choices."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TileParameters:
-    """What a processor offers a register tile.
-
-    Attributes:
-        vector_lanes: float32 lanes of one vector register.
-        vector_registers: how many of them there are.
-        row_tile: most rows of a register tile.
-        column_vectors: most vectors of a panel's width.
-        row_block: rows a unit of work aims for.
-        scratch_bytes: stack a kernel may use for packed panels, and again for its accumulators.
-        left_bytes: stack for the sums of a contraction in pieces, and again for its packed rows and
-            panels together.
-        chunk_steps: of a reduction that is not cut into pieces, and of a piece at most.
-        panel_bytes: of a piece of a panel, which stays in the nearest cache.
-        by_lane: a fused multiply-add takes its left factor from any lane of a vector register, so
-            that one load brings several of them.
-        unrolled: steps of the reduction in one iteration of the innermost loop.
-        choice: how the contraction at hand is cut; None for what the machine model says.
-    """
-
-    vector_lanes: int
-    vector_registers: int
-    row_tile: int
-    column_vectors: int
-    row_block: int
-    scratch_bytes: int
-    left_bytes: int
-    chunk_steps: int = 256
-    panel_bytes: int = 1 << 14
-    by_lane: bool = False
-    unrolled: int = 1
-    choice: Choice | None = None
-
-    def chosen(self, choice: Choice) -> TileParameters:
-        """These with one contraction's choice."""
-        scratch = min(choice.scratch_bytes, self.scratch_bytes)
-        return replace(self, row_block=choice.row_block, scratch_bytes=scratch, choice=choice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,75 +77,6 @@ class Geometry:
         return self.block_tiles * self.row_tile + self.row_tail
 
 
-_AVX512 = TileParameters(
-    vector_lanes=16,
-    vector_registers=32,
-    row_tile=12,
-    column_vectors=8,
-    row_block=64,
-    scratch_bytes=1 << 18,
-    left_bytes=3 << 18,
-    panel_bytes=1 << 15,
-)
-_AVX2 = TileParameters(
-    vector_lanes=8,
-    vector_registers=16,
-    row_tile=6,
-    column_vectors=8,
-    row_block=48,
-    scratch_bytes=1 << 17,
-    left_bytes=1 << 18,
-)
-_NEON = TileParameters(
-    vector_lanes=4,
-    vector_registers=32,
-    row_tile=8,
-    column_vectors=8,
-    row_block=48,
-    scratch_bytes=1 << 16,
-    left_bytes=1 << 17,
-    by_lane=True,
-    unrolled=8,
-)
-_RVV = replace(_NEON, by_lane=False, unrolled=1)
-_SIMD128 = TileParameters(
-    vector_lanes=4,
-    vector_registers=16,
-    row_tile=6,
-    column_vectors=6,
-    row_block=48,
-    scratch_bytes=1 << 16,
-    left_bytes=1 << 17,
-)
-_SCALAR = TileParameters(
-    vector_lanes=1,
-    vector_registers=32,
-    row_tile=4,
-    column_vectors=4,
-    row_block=16,
-    scratch_bytes=1 << 12,
-    left_bytes=1 << 12,
-    chunk_steps=64,
-)
-
-
-def tile_parameters(target: Mapping[str, Any]) -> TileParameters:
-    """Tiles for a TVM target dict, from its features and its architecture."""
-    features = frozenset(target.get("mattr", ()))
-    architecture = str(target.get("mtriple", "")).partition("-")[0]
-    if "+avx512f" in features:
-        return _AVX512
-    if "+avx2" in features:
-        return _AVX2
-    if architecture in ("aarch64", "arm64"):
-        return _NEON
-    if "+v" in features:
-        return _RVV
-    if architecture in ("x86_64", "amd64") or features & {"+simd128", "+neon"}:
-        return _SIMD128
-    return _SCALAR
-
-
 def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
     tiles: TileParameters,
     *,
@@ -255,10 +109,10 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
         whole_columns: one unit of work has all rows of its columns.
     """
     by_steps = tiles.by_lane and along_steps and not blocked
-    work = _Work(batch, rows, columns, reduction, packed, row_period, by_steps)
+    work = Work(batch, rows, columns, reduction, packed, row_period, by_steps)
     if blocked:
         return _blocked(tiles, work, along_steps=along_steps, whole_columns=whole_columns)
-    row_tile, vectors = _choose_tile(tiles, work)
+    row_tile, vectors = choose_tile(tiles, work)
     width = vectors * tiles.vector_lanes
     panels = columns // width
     tail = vector_pieces(columns % width, tiles.vector_lanes)
@@ -295,7 +149,7 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
 
 
 def _blocked(
-    tiles: TileParameters, work: _Work, *, along_steps: bool, whole_columns: bool
+    tiles: TileParameters, work: Work, *, along_steps: bool, whole_columns: bool
 ) -> Geometry:
     """Pieces of the reduction.
 
@@ -304,7 +158,7 @@ def _blocked(
     its rows each begin a cache line anew in every piece, so that pieces are rather long.
     """
     pieces, steps = _pieces(tiles, work.reduction, tiles.chunk_steps)
-    row_tile, vectors = _choose_tile(tiles, replace(work, reduction=steps))
+    row_tile, vectors = choose_tile(tiles, replace(work, reduction=steps))
     width = min(vectors * tiles.vector_lanes, work.columns)
     if pieces > 1 and not along_steps:
         pieces, steps = _pieces(tiles, work.reduction, _near_steps(tiles, work, width))
@@ -338,7 +192,7 @@ def _blocked(
     return replace(geometry, whole_columns=whole_columns)
 
 
-def _near_steps(tiles: TileParameters, work: _Work, width: int) -> int:
+def _near_steps(tiles: TileParameters, work: Work, width: int) -> int:
     """Steps of a piece: its panel stays in the nearest cache; of a small product, both copies do.
 
     Where all rows and columns share the second cache, shorter pieces cost little.
@@ -362,7 +216,7 @@ def _most_panels(tiles: TileParameters, columns: int) -> int:
     return max(1, tiles.left_bytes // (8 * _SUM_BYTES * columns))
 
 
-def _column_groups(work: _Work) -> int:
+def _column_groups(work: Work) -> int:
     """Units that whole columns are dealt out to: few enough that copying rows for each is cheap."""
     least = _TAP_COLUMNS if work.row_period else _COPIED_COLUMNS
     most = min(_UNITS // 2 // work.batch, work.columns // least)
@@ -371,7 +225,7 @@ def _column_groups(work: _Work) -> int:
 
 def _geometry(
     tiles: TileParameters,
-    work: _Work,
+    work: Work,
     tile: tuple[int, int],
     *,
     block_rows: int,
@@ -401,132 +255,12 @@ def _geometry(
         batch=work.batch,
         chunk=chunk,
         left_lanes=tiles.vector_lanes if tiles.by_lane else 1,
-        unrolled=_unrolled(tiles, row_tile, vectors) if work.by_steps else tiles.unrolled,
+        unrolled=unrolled_steps(tiles, row_tile, vectors) if work.by_steps else tiles.unrolled,
         columns_first=columns_first,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """The arguments of `contraction_geometry`."""
-
-    batch: int
-    rows: int
-    columns: int
-    reduction: int
-    packed: bool
-    row_period: int
-    by_steps: bool  # vectors of the left operand hold steps of one row
-
-
-def _choose_tile(tiles: TileParameters, work: _Work) -> tuple[int, int]:
-    """(rows, vectors) of the register tile with the fewest modelled cycles."""
-    if tiles.choice is not None:
-        return min(tiles.choice.row_tile, work.rows), tiles.choice.vectors
-    return min(_tiles(tiles, work), key=lambda tile: _estimate(tiles, work, tile))
-
-
-def _tiles(tiles: TileParameters, work: _Work) -> list[tuple[int, int]]:
-    """All (rows, vectors) whose accumulators and operands fit the registers."""
-    return [
-        (row_tile, vectors)
-        for vectors in range(1, tiles.column_vectors + 1)
-        for row_tile in range(1, min(tiles.row_tile, work.rows) + 1)
-        if (row_tile + 1) * _widest(tiles, work.columns, vectors) + row_tile * work.by_steps
-        < tiles.vector_registers
-    ]
-
-
-def _estimate(tiles: TileParameters, work: _Work, tile: tuple[int, int]) -> float:
-    return _cycles(tiles, work, *tile) * _penalty(tiles, work, *tile)
-
-
-def ranked_tiles(
-    tiles: TileParameters,
-    *,
-    batch: int,
-    rows: int,
-    columns: int,
-    reduction: int,
-    packed: bool,
-    row_period: int = 0,
-) -> list[tuple[int, int]]:
-    """Register tiles (rows, vectors) that a contraction may have, the fewest modelled cycles first.
-
-    Args:
-        tiles: the processor.
-        batch: as `contraction_geometry`, like the others.
-        rows: M.
-        columns: N.
-        reduction: K.
-        packed: whether the right operand is copied.
-        row_period: of the left operand's rows.
-    """
-    work = _Work(batch, rows, columns, reduction, packed, row_period, by_steps=False)
-    return sorted(_tiles(tiles, work), key=lambda tile: _estimate(tiles, work, tile))
-
-
-def _penalty(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> float:
-    """Factor for what the cycle count of the inner loop does not see."""
-    factor, width = 1.0, vectors * tiles.vector_lanes
-    apart = work.row_period % row_tile and row_tile % work.row_period if work.row_period else 0
-    if apart and row_tile > _ADDRESSES:
-        factor *= _APART
-    if work.packed and 4 * work.reduction * width > tiles.scratch_bytes:
-        factor *= 1.1  # the reduction needs chunks
-    if work.rows % row_tile:
-        factor *= _ROW_TAIL
-    if work.columns % width:
-        factor *= _COLUMN_TAIL
-    return factor
-
-
-def _widest(tiles: TileParameters, columns: int, vectors: int) -> int:
-    width = vectors * tiles.vector_lanes
-    tail = len(vector_pieces(columns % width, tiles.vector_lanes))
-    return max(vectors, tail) if columns >= width else tail
-
-
-def _cycles(tiles: TileParameters, work: _Work, row_tile: int, vectors: int) -> float:
-    """Modelled cycles of the whole contraction; only comparisons between tiles matter."""
-    width = vectors * tiles.vector_lanes
-    tail = len(vector_pieces(work.columns % width, tiles.vector_lanes))
-    total = 0.0
-    for count, height in ((work.rows // row_tile, row_tile), (1, work.rows % row_tile)):
-        for panels, wide in ((work.columns // width, vectors), (1, tail)):
-            if height and wide:
-                step = max(_issue(tiles, work, height, wide) / _PORTS, _LATENCY) + _STEP_CYCLES
-                step += _ROW_CYCLES * height + _LINE_CYCLES * wide * tiles.vector_lanes / LINE
-                edge = _TILE_CYCLES + height * wide
-                total += count * panels * (work.reduction * step + edge)
-    return total
-
-
-def _unrolled(tiles: TileParameters, row_tile: int, vectors: int) -> int:
-    """Steps an iteration where vectors hold steps of a row: two vectors', with room for pairs."""
-    used = (row_tile + 1) * vectors + row_tile + row_tile // 2
-    return tiles.vector_lanes * (2 if used < tiles.vector_registers else 1)
-
-
-def _issue(tiles: TileParameters, work: _Work, height: int, wide: int) -> float:
-    """What the busiest ports do in a step: multiply-adds or loads, or both where they share."""
-    if tiles.by_lane:
-        left = height / tiles.vector_lanes
-        return height * wide + (left if work.by_steps else math.ceil(left)) + wide
-    return max(height * wide, height + wide)
-
-
-def vector_pieces(columns: int, lanes: int) -> tuple[int, ...]:
-    """Columns as full vectors, then powers of two: 26 = 16 + 8 + 2."""
-    pieces = [lanes] * (columns // lanes)
-    rest = columns % lanes
-    while rest:
-        pieces.append(1 << (rest.bit_length() - 1))
-        rest -= pieces[-1]
-    return tuple(pieces)
-
-
-def _packed_panels(tiles: TileParameters, work: _Work, columns: int, panels: int) -> int:
+def _packed_panels(tiles: TileParameters, work: Work, columns: int, panels: int) -> int:
     """Panels to pack at once: what fits and still leaves units of many rows for each thread."""
     if not work.packed:
         return 1
@@ -539,7 +273,7 @@ def _packed_panels(tiles: TileParameters, work: _Work, columns: int, panels: int
     return most
 
 
-def _block_rows(tiles: TileParameters, work: _Work, panels: int) -> int:
+def _block_rows(tiles: TileParameters, work: Work, panels: int) -> int:
     """Rows of a block; of a packed panel as many as leave enough units of work."""
     if not work.packed:
         return tiles.row_block
@@ -547,7 +281,7 @@ def _block_rows(tiles: TileParameters, work: _Work, panels: int) -> int:
     return max(tiles.row_block, min(work.rows // blocks, 16 * tiles.row_block))
 
 
-def _chunk(tiles: TileParameters, work: _Work, panel_columns: int, block_rows: int) -> int:
+def _chunk(tiles: TileParameters, work: Work, panel_columns: int, block_rows: int) -> int:
     """Reduction steps whose operands stay in the nearer caches; 0 when all of them do."""
     if work.packed and 4 * work.reduction * panel_columns > tiles.scratch_bytes:
         steps = tiles.scratch_bytes // (4 * panel_columns)

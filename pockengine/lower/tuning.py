@@ -18,8 +18,8 @@ from pockengine.disk import replace_file
 from pockengine.errors import InputError
 from pockengine.ir.text import parse
 from pockengine.lower.kernel import form_of
-from pockengine.lower.products import by_signature
-from pockengine.lower.tiles import Choice, TileParameters, tile_parameters
+from pockengine.lower.operands import by_signature
+from pockengine.lower.tile_parameters import Choice, TileParameters, tile_parameters
 
 FORMAT = "pockengine tuning"
 VERSION = 1

@@ -7,17 +7,12 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeAlias
 
-from torch.fx import Graph
-
 from pockengine.ir.text import parse
-from pockengine.lower.products import (
-    Product,
-    by_signature,
-    geometry,
-    is_blocked,
-    reads_in_place,
-)
-from pockengine.lower.tiles import Choice, Geometry, TileParameters, ranked_tiles
+from pockengine.lower.operands import by_signature, geometry, is_blocked, reads_in_place
+from pockengine.lower.products import Product
+from pockengine.lower.register_tiles import ranked_tiles
+from pockengine.lower.tile_parameters import Choice, TileParameters
+from pockengine.lower.tiles import Geometry
 from pockengine.lower.tuning import ROW_BLOCKS, SCRATCHES
 
 Cut: TypeAlias = tuple[Geometry, tuple[bool, ...], bool]
@@ -31,16 +26,14 @@ class Nest:
     """A sum of products of a kernel.
 
     Args:
-        graph: the kernel's.
         terms: the products.
     """
 
-    graph: Graph
     terms: Sequence[Product]
 
     def default(self, tiles: TileParameters) -> Choice:
         """What the machine model says, as a choice."""
-        packed = not all(reads_in_place(self.graph, term, tiles) for term in self.terms)
+        packed = not all(reads_in_place(term, tiles) for term in self.terms)
         row_tile, vectors = self._tiles(tiles, packed=packed)[0]
         return Choice(
             row_tile=row_tile,
@@ -54,8 +47,8 @@ class Nest:
     def cut(self, tiles: TileParameters, choice: Choice | None = None) -> Cut:
         """What comes of a choice; without one, of the machine model."""
         own = tiles if choice is None else tiles.chosen(choice)
-        in_place = tuple(reads_in_place(self.graph, term, own) for term in self.terms)
-        return geometry(self.graph, self.terms, own), in_place, self._is_blocked(own)
+        in_place = tuple(reads_in_place(term, own) for term in self.terms)
+        return geometry(self.terms, own), in_place, self._is_blocked(own)
 
     def _is_blocked(self, tiles: TileParameters) -> bool:
         return len(self.terms) == 1 and is_blocked(self.terms[0], tiles)
@@ -103,5 +96,4 @@ class Nest:
 
 def nests(text: str) -> dict[str, Nest]:
     """The sums of products of a contraction kernel (as IR text) by signature."""
-    graph = parse(text)
-    return {name: Nest(graph, terms) for name, terms in by_signature(graph).items()}
+    return {name: Nest(terms) for name, terms in by_signature(parse(text)).items()}

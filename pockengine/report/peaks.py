@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pockengine.lower.cache import Request, build_many, kernel_key, load
 from pockengine.lower.features import host_target
 from pockengine.lower.program import build_kernels, host_cache
-from pockengine.lower.tiles import tile_parameters
+from pockengine.lower.tile_parameters import tile_parameters
 
 _SECONDS = 0.002  # what one timing aims for
 _TRIES = 2

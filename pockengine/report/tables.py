@@ -12,7 +12,7 @@ from pockengine.report.timing import ORDERS, Timing
 from pockengine.targets import TARGETS, Target
 
 if TYPE_CHECKING:
-    from pockengine.lower.tiles import Choice
+    from pockengine.lower.tile_parameters import Choice
     from pockengine.optimizer import Optimizer
     from pockengine.report.bench import Bench
     from pockengine.report.peaks import Peaks

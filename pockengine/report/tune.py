@@ -25,7 +25,7 @@ from pockengine.errors import InputError
 from pockengine.lower.cache import KernelCache
 from pockengine.lower.cache import load as load_kernel
 from pockengine.lower.program import Built, build_kernels
-from pockengine.lower.tiles import Choice, tile_parameters
+from pockengine.lower.tile_parameters import Choice, tile_parameters
 from pockengine.lower.tuning import Processor, Tuning, signatures
 from pockengine.report.bench import pinned
 from pockengine.report.cuts import Nest, nests

@@ -9,7 +9,7 @@ from string import Template
 
 from pockengine.errors import BuildError, InputError
 from pockengine.lower.link import build_archive
-from pockengine.lower.tiles import tile_parameters
+from pockengine.lower.tile_parameters import tile_parameters
 from pockengine.runtime.descriptor import Entry, Port
 from pockengine.runtime.encoding import encode
 from pockengine.runtime.footprint import Footprint, footprint

@@ -23,7 +23,7 @@ from pockengine.lower.eviction import (
 )
 from pockengine.lower.features import host_target
 from pockengine.lower.progress import teller
-from pockengine.lower.tiles import tile_parameters
+from pockengine.lower.tile_parameters import tile_parameters
 
 TARGET = {"kind": "llvm", "mcpu": "haswell"}
 KEY = kernel_key("a kernel", TARGET)
@@ -115,8 +115,8 @@ def test_a_hit_imports_no_tvm(tmp_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path
-from pockengine.lower import cache, codegen, features, tiles
-tiles.tile_parameters(features.host_target())
+from pockengine.lower import cache, codegen, features, tile_parameters
+tile_parameters.tile_parameters(features.host_target())
 path = cache.build_many(cache.KernelCache(Path({str(tmp_path)!r})), [cache.Request({KEY!r}, print)])
 cache.load(path[{KEY!r}])
 assert cache.kernel_key("a kernel", {TARGET!r}) == {KEY!r}

@@ -13,8 +13,8 @@ from pockengine.ir.text import parse
 from pockengine.ir.verify import verify
 from pockengine.lower import build
 from pockengine.lower.features import host_target
-from pockengine.lower.products import by_signature, geometry
-from pockengine.lower.tiles import TileParameters, tile_parameters
+from pockengine.lower.operands import by_signature, geometry
+from pockengine.lower.tile_parameters import TileParameters, tile_parameters
 from pockengine.passes.fuse import fuse
 from tests.lower.kernel_oracle import check_kernels
 
@@ -113,7 +113,7 @@ def test_units_are_columns() -> None:
     graph = parse(CASES["in pieces"])
     ((name, terms),) = by_signature(graph).items()
     assert name.endswith("columns added up")
-    cut = geometry(graph, terms, SMALL)
+    cut = geometry(terms, SMALL)
     assert cut.whole_columns
     assert cut.row_blocks > 1
     assert cut.chunk

@@ -19,7 +19,8 @@ from pockengine.lower.contraction import contraction
 from pockengine.lower.features import host_target
 from pockengine.lower.nest import Expr, Stmt, const, kernel, load, operand, ranges, store
 from pockengine.lower.summed import Contraction, Left, Right
-from pockengine.lower.tiles import TileParameters, contraction_geometry, tile_parameters
+from pockengine.lower.tile_parameters import TileParameters, tile_parameters
+from pockengine.lower.tiles import contraction_geometry
 from tests.lower.harness import built
 
 HOST = tile_parameters(host_target())

@@ -15,7 +15,7 @@ from pockengine.lower.cache import KernelCache
 from pockengine.lower.features import host_target
 from pockengine.lower.kernel import kernels
 from pockengine.lower.program import build_kernels, kernel_name, works
-from pockengine.lower.tiles import Choice
+from pockengine.lower.tile_parameters import Choice
 from pockengine.lower.trailer import TRAILER
 from pockengine.passes.fuse import fuse
 from tests.lower.kernel_oracle import check_kernels

@@ -16,8 +16,9 @@ from pockengine.compile import prepare
 from pockengine.errors import InputError
 from pockengine.ir.text import parse
 from pockengine.lower.features import host_target
-from pockengine.lower.products import geometry, products, tuned
-from pockengine.lower.tiles import Choice, tile_parameters
+from pockengine.lower.operands import geometry, tuned
+from pockengine.lower.products import products
+from pockengine.lower.tile_parameters import Choice, tile_parameters
 from pockengine.lower.tuning import Processor, Tuning, signatures, told
 
 TARGET = host_target()
@@ -90,10 +91,10 @@ def test_a_choice_is_what_the_kernel_is_cut_by() -> None:
     graph = parse(MATMUL)
     (terms,) = products(graph)
     assert signatures(MATMUL) == [NAME]
-    cut = geometry(graph, terms, tuned(graph, terms, TILES, {NAME: choice(row_tile=3, vectors=2)}))
+    cut = geometry(terms, tuned(terms, TILES, {NAME: choice(row_tile=3, vectors=2)}))
     assert (cut.row_tile, len(cut.panel)) == (3, min(2, 50 // TILES.vector_lanes))
-    other = tuned(graph, terms, TILES, {"another": choice(row_tile=3)})
-    assert geometry(graph, terms, other) == geometry(graph, terms, TILES)
+    other = tuned(terms, TILES, {"another": choice(row_tile=3)})
+    assert geometry(terms, other) == geometry(terms, TILES)
 
 
 def test_other_kernels_have_no_signature() -> None:

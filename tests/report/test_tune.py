@@ -14,7 +14,7 @@ from torch import nn
 from pockengine.errors import InputError
 from pockengine.lower.features import host_target
 from pockengine.lower.program import Built
-from pockengine.lower.tiles import Choice, tile_parameters
+from pockengine.lower.tile_parameters import Choice, tile_parameters
 from pockengine.lower.tuning import Tuning
 from pockengine.optimizer import SGD
 from pockengine.report import tune as search
