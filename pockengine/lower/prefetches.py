@@ -17,6 +17,10 @@ from pockengine.lower.unit_loops import Panel
 Ahead: TypeAlias = tuple[int, Callable[[Expr], list[Stmt]]]
 """So many groups of prefetches, and each of them by its number."""
 
+_FEW_ROWS = 16  # too few to hide the wait for the columns,
+_MANY_ROWS = 256  # so many that copying these is little beside the products
+_MOST_PARTS = 16  # of a reduction between which a tile's share of them is asked for
+
 
 class Prefetches(OperandCopies):
     """The prefetches of a unit's register tiles; they never change a result.
@@ -59,7 +63,7 @@ class Prefetches(OperandCopies):
         """What a tile asks for: its tail where sums end, else its share of the next piece."""
         tail = [self._tail_ahead(panel, row, height)]
         if self.last is True:
-            return tail
+            return [*tail, *self._next_group(panel, row)]
         following = self._next_piece(panel, row, steps)
         if self.last is False:
             return following
@@ -108,11 +112,9 @@ class Prefetches(OperandCopies):
         at_once = geometry.packed_panels == geometry.group_panels
         if length is None or not copies or not at_once:
             return []
-        tiles = geometry.block_tiles + bool(geometry.row_tail)
-        turn = panel.position * const(tiles)
-        turn = turn + tirx.truncdiv(row - self.first_row, const(geometry.row_tile))
-        turns = geometry.group_panels * tiles
+        turn, turns = self._turn(panel, row)
         following = self._first_step(steps) + const(length)
+        first, columns = self._unit_columns()
         found: list[Ahead] = []
         for i in range(math.ceil(length / turns)):
             k = self._step_at(following + turn + const(i * turns))
@@ -121,11 +123,50 @@ class Prefetches(OperandCopies):
             if not self.term.right.direct and not self.term.right.along_reduction:
                 found.append(self._right_row_ahead(k))
         if self.term.right.along_reduction:
-            columns = geometry.group_panels * geometry.panel_columns
             for i in range(math.ceil(columns / turns)):
-                column = turn + const(i * turns)
+                column = first + turn + const(i * turns)
                 found.append(self._right_column_ahead(column, following, length))
         return found
+
+    def _next_group(self, panel: Panel, row: Expr) -> list[Ahead]:
+        """A tile's share of the columns that the next group of panels copies.
+
+        The tiles of a unit take turns at the steps, or at the columns where the steps are
+        neighbours.
+        """
+        right, geometry = self.term.right, self.geometry
+        follows = geometry.groups > 1 and (geometry.columns_first or geometry.row_blocks == 1)
+        if right.direct or not follows or not _FEW_ROWS <= self.work.rows < _MANY_ROWS:
+            return []
+        first, columns = self._unit_columns()
+        if not self._right_ahead(self._step_at(const(0)), first):
+            return []
+        turn, turns = self._turn(panel, row)
+        first, steps = first + const(columns), math.prod(self.term.reduction)
+        places, length = (columns, steps) if right.along_reduction else (steps, columns)
+        mine = math.ceil(places / turns)
+        together = math.ceil(mine / _MOST_PARTS)
+
+        def line(number: Expr, piece: Expr) -> Stmt:
+            place, along = turn + number * const(turns), piece * const(LINE)
+            step, column = (along, place) if right.along_reduction else (place, along)
+            return block(*self._right_ahead(self._step_at(step), first + column))
+
+        def place_ahead(number: Expr) -> Stmt:
+            return serial("line", math.ceil(length / LINE), lambda piece: line(number, piece))
+
+        def lines(number: Expr) -> list[Stmt]:
+            start = number * const(together)
+            return [serial("ahead", together, lambda i: place_ahead(start + i))]
+
+        return [(math.ceil(mine / together), lines)]
+
+    def _turn(self, panel: Panel, row: Expr) -> tuple[Expr, int]:
+        """The number of a register tile among those of its unit, and how many these are."""
+        tiles = self.geometry.block_tiles + bool(self.geometry.row_tail)
+        turn = panel.position * const(tiles)
+        turn = turn + tirx.truncdiv(row - self.first_row, const(self.geometry.row_tile))
+        return turn, self.geometry.group_panels * tiles
 
     def _length(self, steps: Steps) -> int | None:
         """Steps of a piece, if all have as many and there are several."""
@@ -169,10 +210,9 @@ class Prefetches(OperandCopies):
         return math.ceil(columns / LINE), lambda i: self._right_ahead(k, first + i * const(LINE))
 
     def _right_column_ahead(self, column: Expr, number: Expr, length: int) -> Ahead:
-        """A piece's steps, from that with a number on, of one of the unit's columns."""
-        first, _ = self._unit_columns()
+        """A piece's steps, from that with a number on, of a column."""
         return math.ceil(length / LINE), lambda i: self._right_ahead(
-            self._step_at(number + i * const(LINE)), first + column
+            self._step_at(number + i * const(LINE)), column
         )
 
     def _unit_columns(self) -> tuple[Expr, int]:

@@ -402,3 +402,29 @@ def test_pieces_fit_the_stack(mattr: list[str]) -> None:
         added = 3 * cut.group_panels * cut.panel_columns if whole else 0
         used = 4 * (panels + sums + packed_rows + added)
         assert used <= 2 * tiles.left_bytes, (rows, columns, reduction, whole)
+
+
+@pytest.mark.parametrize("kind", ["copied", "transposed"])
+def test_the_next_group_is_asked_for(tmp_path: Path, kind: str) -> None:
+    """While a unit multiplies, it asks for every cache line that the next one copies."""
+    rows, steps, columns = 40, 130, 200
+    work, operands = matmul(rows, steps, columns, kind)
+    asked = operand("asked", steps * columns)
+
+    def mark(_: Expr, k: Sequence[Expr], column: Expr) -> list[Stmt]:
+        return [store(asked, k[0] * const(columns) + column, tirx.FloatImm("float32", 1.0))]
+
+    work = dataclasses.replace(work, right=dataclasses.replace(work.right, prefetch=mark))
+    cut = work.geometry(dataclasses.replace(HOST, scratch_bytes=1 << 15))
+    group = cut.group_panels * cut.panel_columns
+    assert cut.chunk == 0
+    assert cut.groups > 2
+    call = built(kernel([*operands, asked], lambda b, e: contraction(work, cut, b, e)), tmp_path)
+    found, out = np.zeros((steps, columns), np.float32), np.zeros((rows, columns), np.float32)
+    call(
+        0, 1, normal(rows, steps), stored(normal(steps, columns), kind == "transposed"), out, found
+    )
+    due, (along, across) = np.zeros_like(found), (16, 1) if kind == "transposed" else (1, 16)
+    due[::along, group : 2 * group : across] = 1
+    assert (found >= due).all()
+    assert found.sum() < 1.1 * due.sum()
