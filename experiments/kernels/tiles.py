@@ -37,7 +37,6 @@ from pockengine.lower.cache import KernelCache
 from pockengine.lower.cache import load as mapped
 from pockengine.lower.features import host_target
 from pockengine.lower.kernel import form_of
-from pockengine.lower.register_tiles import ranked_tiles
 from pockengine.lower.tile_parameters import Choice, tile_parameters
 from pockengine.lower.trailer import read_trailer
 from pockengine.report.cuts import Nest, nests
@@ -147,16 +146,7 @@ def texts(case: Case) -> Counter[str]:
 def choices(nest: Nest) -> Iterator[tuple[str, Choice]]:
     """The model's tile, then the others that use most registers."""
     default = nest.default(TILES)
-    first = nest.terms[0]
-    for rows, vectors in ranked_tiles(
-        TILES,
-        batch=first.batch,
-        rows=first.rows,
-        columns=first.columns,
-        reduction=int(np.prod(first.reduction)),
-        packed=default.packed,
-        row_period=first.row_period,
-    ):
+    for rows, vectors in nest.ranked_tiles(TILES, packed=default.packed):
         chosen = (rows, vectors) == (default.row_tile, default.vectors)
         if chosen or rows * vectors >= FULL:
             choice = {**asdict(default), "row_tile": rows, "vectors": vectors}

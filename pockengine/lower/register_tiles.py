@@ -25,27 +25,38 @@ _APART = 1.1  # for more of them
 LINE = 16  # elements of a cache line
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """The arguments of `contraction_geometry`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extents:
+    """What of a contraction decides on its register tile.
+
+    Attributes:
+        batch: independent products.
+        rows: M.
+        columns: N.
+        reduction: K, all reduction loops together.
+        packed: the right operand is copied into a scratch panel before use.
+        row_period: rows follow each other at one stride only within this many (an image line); 0
+            if everywhere.
+        by_steps: vectors of the left operand hold steps of one row.
+    """
 
     batch: int
     rows: int
     columns: int
     reduction: int
     packed: bool
-    row_period: int
-    by_steps: bool  # vectors of the left operand hold steps of one row
+    row_period: int = 0
+    by_steps: bool = False
 
 
-def choose_tile(tiles: TileParameters, work: Work) -> tuple[int, int]:
+def choose_tile(tiles: TileParameters, work: Extents) -> tuple[int, int]:
     """(rows, vectors) of the register tile with the fewest modelled cycles."""
     if tiles.choice is not None:
         return min(tiles.choice.row_tile, work.rows), tiles.choice.vectors
     return min(_tiles(tiles, work), key=lambda tile: _estimate(tiles, work, tile))
 
 
-def _tiles(tiles: TileParameters, work: Work) -> list[tuple[int, int]]:
+def _tiles(tiles: TileParameters, work: Extents) -> list[tuple[int, int]]:
     """All (rows, vectors) whose accumulators and operands fit the registers."""
     return [
         (row_tile, vectors)
@@ -56,36 +67,16 @@ def _tiles(tiles: TileParameters, work: Work) -> list[tuple[int, int]]:
     ]
 
 
-def _estimate(tiles: TileParameters, work: Work, tile: tuple[int, int]) -> float:
+def _estimate(tiles: TileParameters, work: Extents, tile: tuple[int, int]) -> float:
     return _cycles(tiles, work, *tile) * _penalty(tiles, work, *tile)
 
 
-def ranked_tiles(
-    tiles: TileParameters,
-    *,
-    batch: int,
-    rows: int,
-    columns: int,
-    reduction: int,
-    packed: bool,
-    row_period: int = 0,
-) -> list[tuple[int, int]]:
-    """Register tiles (rows, vectors) that a contraction may have, the fewest modelled cycles first.
-
-    Args:
-        tiles: the processor.
-        batch: as `contraction_geometry`, like the others.
-        rows: M.
-        columns: N.
-        reduction: K.
-        packed: whether the right operand is copied.
-        row_period: of the left operand's rows.
-    """
-    work = Work(batch, rows, columns, reduction, packed, row_period, by_steps=False)
+def ranked_tiles(tiles: TileParameters, work: Extents) -> list[tuple[int, int]]:
+    """Register tiles (rows, vectors) that may be had, the fewest modelled cycles first."""
     return sorted(_tiles(tiles, work), key=lambda tile: _estimate(tiles, work, tile))
 
 
-def _penalty(tiles: TileParameters, work: Work, row_tile: int, vectors: int) -> float:
+def _penalty(tiles: TileParameters, work: Extents, row_tile: int, vectors: int) -> float:
     """Factor for what the cycle count of the inner loop does not see."""
     factor, width = 1.0, vectors * tiles.vector_lanes
     apart = work.row_period % row_tile and row_tile % work.row_period if work.row_period else 0
@@ -106,7 +97,7 @@ def _widest(tiles: TileParameters, columns: int, vectors: int) -> int:
     return max(vectors, tail) if columns >= width else tail
 
 
-def _cycles(tiles: TileParameters, work: Work, row_tile: int, vectors: int) -> float:
+def _cycles(tiles: TileParameters, work: Extents, row_tile: int, vectors: int) -> float:
     """Modelled cycles of the whole contraction; only comparisons between tiles matter."""
     width = vectors * tiles.vector_lanes
     tail = len(vector_pieces(work.columns % width, tiles.vector_lanes))
@@ -127,7 +118,7 @@ def unrolled_steps(tiles: TileParameters, row_tile: int, vectors: int) -> int:
     return tiles.vector_lanes * (2 if used < tiles.vector_registers else 1)
 
 
-def _issue(tiles: TileParameters, work: Work, height: int, wide: int) -> float:
+def _issue(tiles: TileParameters, work: Extents, height: int, wide: int) -> float:
     """What the busiest ports do in a step: multiply-adds or loads, or both where they share."""
     if tiles.by_lane:
         left = height / tiles.vector_lanes

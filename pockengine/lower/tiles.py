@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from pockengine.lower.register_tiles import Work, choose_tile, unrolled_steps, vector_pieces
+from pockengine.lower.register_tiles import Extents, choose_tile, unrolled_steps, vector_pieces
 from pockengine.lower.tile_parameters import TileParameters
 
 _UNITS = 8  # of work, at least, where the rows suffice
@@ -108,8 +108,15 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
         along_steps: the left operand's steps, not its rows, are next to each other.
         whole_columns: one unit of work has all rows of its columns.
     """
-    by_steps = tiles.by_lane and along_steps and not blocked
-    work = Work(batch, rows, columns, reduction, packed, row_period, by_steps)
+    work = Extents(
+        batch=batch,
+        rows=rows,
+        columns=columns,
+        reduction=reduction,
+        packed=packed,
+        row_period=row_period,
+        by_steps=tiles.by_lane and along_steps and not blocked,
+    )
     if blocked:
         return _blocked(tiles, work, along_steps=along_steps, whole_columns=whole_columns)
     row_tile, vectors = choose_tile(tiles, work)
@@ -149,7 +156,7 @@ def contraction_geometry(  # noqa: PLR0913 - all extents of a contraction
 
 
 def _blocked(
-    tiles: TileParameters, work: Work, *, along_steps: bool, whole_columns: bool
+    tiles: TileParameters, work: Extents, *, along_steps: bool, whole_columns: bool
 ) -> Geometry:
     """Pieces of the reduction.
 
@@ -192,7 +199,7 @@ def _blocked(
     return replace(geometry, whole_columns=whole_columns)
 
 
-def _near_steps(tiles: TileParameters, work: Work, width: int) -> int:
+def _near_steps(tiles: TileParameters, work: Extents, width: int) -> int:
     """Steps of a piece: its panel stays in the nearest cache; of a small product, both copies do.
 
     Where all rows and columns share the second cache, shorter pieces cost little.
@@ -216,7 +223,7 @@ def _most_panels(tiles: TileParameters, columns: int) -> int:
     return max(1, tiles.left_bytes // (8 * _SUM_BYTES * columns))
 
 
-def _column_groups(work: Work) -> int:
+def _column_groups(work: Extents) -> int:
     """Units that whole columns are dealt out to: few enough that copying rows for each is cheap."""
     least = _TAP_COLUMNS if work.row_period else _COPIED_COLUMNS
     most = min(_UNITS // 2 // work.batch, work.columns // least)
@@ -225,7 +232,7 @@ def _column_groups(work: Work) -> int:
 
 def _geometry(
     tiles: TileParameters,
-    work: Work,
+    work: Extents,
     tile: tuple[int, int],
     *,
     block_rows: int,
@@ -260,7 +267,7 @@ def _geometry(
     )
 
 
-def _packed_panels(tiles: TileParameters, work: Work, columns: int, panels: int) -> int:
+def _packed_panels(tiles: TileParameters, work: Extents, columns: int, panels: int) -> int:
     """Panels to pack at once: what fits and still leaves units of many rows for each thread."""
     if not work.packed:
         return 1
@@ -273,7 +280,7 @@ def _packed_panels(tiles: TileParameters, work: Work, columns: int, panels: int)
     return most
 
 
-def _block_rows(tiles: TileParameters, work: Work, panels: int) -> int:
+def _block_rows(tiles: TileParameters, work: Extents, panels: int) -> int:
     """Rows of a block; of a packed panel as many as leave enough units of work."""
     if not work.packed:
         return tiles.row_block
@@ -281,7 +288,7 @@ def _block_rows(tiles: TileParameters, work: Work, panels: int) -> int:
     return max(tiles.row_block, min(work.rows // blocks, 16 * tiles.row_block))
 
 
-def _chunk(tiles: TileParameters, work: Work, panel_columns: int, block_rows: int) -> int:
+def _chunk(tiles: TileParameters, work: Extents, panel_columns: int, block_rows: int) -> int:
     """Reduction steps whose operands stay in the nearer caches; 0 when all of them do."""
     if work.packed and 4 * work.reduction * panel_columns > tiles.scratch_bytes:
         steps = tiles.scratch_bytes // (4 * panel_columns)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from pockengine.ir.text import parse
 from pockengine.lower.operands import by_signature, geometry, is_blocked, reads_in_place
 from pockengine.lower.products import Product
-from pockengine.lower.register_tiles import ranked_tiles
+from pockengine.lower.register_tiles import Extents, ranked_tiles
 from pockengine.lower.tile_parameters import Choice, TileParameters
 from pockengine.lower.tiles import Geometry
 from pockengine.lower.tuning import ROW_BLOCKS, SCRATCHES
@@ -34,7 +34,7 @@ class Nest:
     def default(self, tiles: TileParameters) -> Choice:
         """What the machine model says, as a choice."""
         packed = not all(reads_in_place(term, tiles) for term in self.terms)
-        row_tile, vectors = self._tiles(tiles, packed=packed)[0]
+        row_tile, vectors = self.ranked_tiles(tiles, packed=packed)[0]
         return Choice(
             row_tile=row_tile,
             vectors=vectors,
@@ -67,9 +67,9 @@ class Nest:
 
     def _steps(self, tiles: TileParameters, best: Choice) -> Iterator[Choice]:
         """A choice with one thing changed, what usually matters most ahead."""
-        ranked = self._tiles(tiles, packed=best.packed)[:_TILES]
+        ranked = self.ranked_tiles(tiles, packed=best.packed)[:_TILES]
         others = [replace(best, row_tile=rows, vectors=wide) for rows, wide in ranked]
-        rows, wide = self._tiles(tiles, packed=not best.packed)[0]
+        rows, wide = self.ranked_tiles(tiles, packed=not best.packed)[0]
         yield replace(best, packed=not best.packed, row_tile=rows, vectors=wide)
         yield from others[:3]
         yield replace(best, blocked=not best.blocked)
@@ -81,10 +81,10 @@ class Nest:
                 yield replace(best, scratch_bytes=scratch)
         yield from others[3:]
 
-    def _tiles(self, tiles: TileParameters, *, packed: bool) -> list[tuple[int, int]]:
+    def ranked_tiles(self, tiles: TileParameters, *, packed: bool) -> list[tuple[int, int]]:
+        """Register tiles (rows, vectors), the fewest modelled cycles first."""
         first = self.terms[0]
-        return ranked_tiles(
-            tiles,
+        work = Extents(
             batch=first.batch,
             rows=first.rows,
             columns=first.columns,
@@ -92,6 +92,7 @@ class Nest:
             packed=packed,
             row_period=first.row_period,
         )
+        return ranked_tiles(tiles, work)
 
 
 def nests(text: str) -> dict[str, Nest]:
